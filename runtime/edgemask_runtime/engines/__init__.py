@@ -1,0 +1,88 @@
+"""Inference engines behind one lazy table: only the one that is chosen is imported."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from edgemask_runtime.engines.tensors import Array, TensorInfo
+from edgemask_runtime.errors import UserError, unknown
+
+__all__ = ["ENGINES", "Array", "Engine", "TensorInfo", "available", "open_engine"]
+
+
+class Engine(Protocol):
+    """A loaded model: `run` takes exactly `inputs` and gives all of `outputs`, both by name."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name in the table."""
+
+    @property
+    def version(self) -> str:
+        """The version of the installed engine."""
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """What the model takes."""
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """What the model gives."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model once; UserError when the feeds do not fit or the engine fails."""
+
+    def tensor(self, name: str) -> Array:
+        """Return an intermediate of the last run; UserError where the engine keeps none."""
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """Where an engine's code is, which package it needs, the extra that brings it and the format it runs."""
+
+    factory: str
+    package: str
+    extra: str
+    format: Literal["onnx", "tflite"]
+
+
+_TFLITE = "edgemask_runtime.engines.tflite_engine:TfliteEngine"
+
+ENGINES: dict[str, EngineEntry] = {
+    "onnxruntime": EngineEntry(
+        "edgemask_runtime.engines.onnxruntime_engine:OnnxruntimeEngine", "onnxruntime", "onnxruntime", "onnx"
+    ),
+    "litert": EngineEntry(_TFLITE, "ai_edge_litert", "litert", "tflite"),
+    "tflite": EngineEntry(_TFLITE, "tflite_runtime", "tflite", "tflite"),
+}
+
+
+def open_engine(name: str, model: bytes | Path, *, threads: int = 1, preserve_all_tensors: bool = False) -> Engine:
+    """Load a model, given as bytes or as a path, on the engine of that name.
+
+    `preserve_all_tensors` keeps every intermediate for `Engine.tensor` (TFLite engines only, slower).
+    UserError: unknown engine, engine not installed, or a model that it does not load.
+    """
+    if name not in ENGINES:
+        raise unknown("engine", name, ENGINES)
+    entry = ENGINES[name]
+    if not _installed(entry):
+        raise UserError(f"engine {name!r} is not installed", hint=f"pip install 'edgemask-runtime[{entry.extra}]'")
+    module, _, attribute = entry.factory.partition(":")
+    factory: Any = getattr(importlib.import_module(module), attribute)
+    engine: Engine = factory(name, model, threads=threads, preserve_all_tensors=preserve_all_tensors)
+    return engine
+
+
+def available() -> list[str]:
+    """Return the names of the engines whose packages are installed."""
+    return [name for name, entry in ENGINES.items() if _installed(entry)]
+
+
+def _installed(entry: EngineEntry) -> bool:
+    return importlib.util.find_spec(entry.package) is not None

@@ -1,0 +1,154 @@
+"""Read image files into the uint8 HWC arrays that a graph's `frame` takes."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgemask_runtime.errors import UserError, one_line
+from edgemask_runtime.files import read_bytes
+
+Pixels = npt.NDArray[np.uint8]
+Colour = Literal["rgb", "bgr", "gray"]
+
+SUFFIXES = frozenset({".pgm", ".ppm", ".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+MAX_PIXELS = 64_000_000
+MAX_FILE_BYTES = 256_000_000
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+# Pillow clips these to 8 bits instead of scaling them.
+DEEP_MODES = ("I", "F")
+NETPBM_GAP = rb"(?:\s|#[^\n]*\n)+"
+NETPBM_HEADER = re.compile(rb"P([56])" + (NETPBM_GAP + rb"(\d{1,6})") * 3 + rb"\s")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as the graph takes it: uint8 HWC; `resized_from` is (height, width) when the file had another size."""
+
+    pixels: Pixels
+    resized_from: tuple[int, int] | None
+
+
+def read_image(source: Path | str | bytes, *, width: int, height: int, colour: Colour) -> Picture:
+    """Read a file, or its bytes, at the size and colour order asked; UserError when it is no readable image."""
+    name = "image" if isinstance(source, bytes) else str(source)
+    content = source if isinstance(source, bytes) else read_bytes(Path(source), limit_bytes=MAX_FILE_BYTES)
+    pixels = recolour(decode_image(content, name), colour)
+    if pixels.shape[:2] == (height, width):
+        return Picture(pixels, None)
+    return Picture(_resize(pixels, width, height, name), (pixels.shape[0], pixels.shape[1]))
+
+
+def decode_image(content: bytes, name: str) -> Pixels:
+    """Decode PGM or PPM with numpy alone, anything else with Pillow, to uint8 HWC gray or RGB."""
+    if content[:2] in (b"P5", b"P6"):
+        return _decode_netpbm(content, name)
+    return _decode_with_pillow(content, name)
+
+
+def recolour(pixels: Pixels, colour: Colour) -> Pixels:
+    """Turn gray or RGB pixels into the colour asked; gray is BT.601 luma in Pillow's integers."""
+    if colour == "gray":
+        return pixels if pixels.shape[2] == 1 else _luma(pixels)
+    rgb = pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+    return rgb if colour == "rgb" else np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+def list_images(path: Path | str, *, recursive: bool = False) -> list[Path]:
+    """Return the image files of a folder, sorted, or the one file; UserError when there is none."""
+    root = Path(path)
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise UserError(f"{root}: no such file or folder")
+    found = sorted(_images_in(root, recursive))
+    if not found:
+        raise UserError(f"{root}: no images in this folder", hint=f"it takes {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def _images_in(root: Path, recursive: bool) -> Iterator[Path]:
+    for entry in root.rglob("*") if recursive else root.iterdir():
+        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file():
+            yield entry
+
+
+def _luma(rgb: Pixels) -> Pixels:
+    weighted = rgb.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    luma: Pixels = ((weighted + 0x8000) >> 16).astype(np.uint8)
+    return luma[:, :, None]
+
+
+def _decode_netpbm(content: bytes, name: str) -> Pixels:
+    header = NETPBM_HEADER.match(content[:4096])
+    if header is None:
+        raise UserError(f"{name}: no valid PGM or PPM header")
+    channels = 1 if header[1] == b"5" else 3
+    width, height, peak = (int(header[group]) for group in (2, 3, 4))
+    _check_size(width, height, name)
+    if not 1 <= peak <= 255:
+        raise UserError(f"{name}: {peak} grey levels; only 8-bit PGM and PPM are read", hint="convert it to 8 bits")
+    if len(content) - header.end() < width * height * channels:
+        raise UserError(f"{name}: truncated: the header promises {width}x{height} pixels")
+    samples = np.frombuffer(content, np.uint8, width * height * channels, header.end())
+    return _full_range(samples.reshape(height, width, channels), peak)
+
+
+def _full_range(pixels: Pixels, peak: int) -> Pixels:
+    if peak == 255:
+        return pixels
+    scaled: Pixels = np.minimum(np.rint(pixels * (255.0 / peak)), 255).astype(np.uint8)
+    return scaled
+
+
+def _decode_with_pillow(content: bytes, name: str) -> Pixels:
+    pillow = _pillow(f"{name}: cannot be read without Pillow")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pillow.open(io.BytesIO(content), formats=PILLOW_FORMATS) as image:
+                return _pixels_of(image, name)
+    except UserError:
+        raise
+    # A decoder fed with a broken file raises nearly anything: OSError, SyntaxError, ValueError, struct.error.
+    except Exception as error:
+        raise UserError(f"{name}: not a readable image: {one_line(error)}") from error
+
+
+def _pixels_of(image: Any, name: str) -> Pixels:
+    _check_size(image.width, image.height, name)
+    if image.mode.startswith(DEEP_MODES):
+        raise UserError(f"{name}: more than 8 bits a channel", hint="convert it to 8 bits")
+    gray = image.mode in ("1", "L", "LA")
+    pixels: Pixels = np.asarray(image.convert("L" if gray else "RGB"), np.uint8)
+    return pixels[:, :, None] if gray else pixels
+
+
+def _resize(pixels: Pixels, width: int, height: int, name: str) -> Pixels:
+    found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+    pillow = _pillow(f"{name}: {found}, the graph takes {width}x{height}, and resizing needs Pillow")
+    image = pillow.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    resized: Pixels = np.asarray(image.resize((width, height), pillow.Resampling.BILINEAR), np.uint8)
+    return resized.reshape(height, width, pixels.shape[2])
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise UserError(f"{name}: {width}x{height} pixels; between 1 and {MAX_PIXELS} are read")
+
+
+def _pillow(why: str) -> ModuleType:
+    try:
+        return importlib.import_module("PIL.Image")
+    except ImportError as error:
+        raise UserError(why, hint="pip install 'edgemask-runtime[images]'") from error

@@ -1,0 +1,192 @@
+"""The manifest: what a bundle says of itself, in schema 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgemask_runtime.engines import ENGINES
+from edgemask_runtime.entropy import GENERATORS
+from edgemask_runtime.errors import closest
+from edgemask_runtime.images import Colour
+from edgemask_runtime.strict_json import Faults, between, matching, parse, structure
+
+MANIFEST, EVIDENCE = "manifest.json", "evidence.json"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+SHA256 = r"[0-9a-f]{64}"
+MAX_BYTES = 1 << 31
+MAX_SIDE = 16384
+CHANNELS = {"gray": 1, "rgb": 3, "bgr": 3}
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the bundle: the digest and the size that it must have."""
+
+    sha256: str = field(metadata=matching(SHA256))
+    bytes: int = field(metadata=between(0, MAX_BYTES))
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """The trained model that was baked; it is not in the bundle."""
+
+    file: str
+    sha256: str = field(metadata=matching(SHA256))
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The baked graph's file in the bundle, its format and where it came from."""
+
+    file: str = field(metadata=matching(NAME))
+    format: Literal["onnx", "tflite"]
+    source: SourceRecord
+
+
+@dataclass(frozen=True)
+class FrameInput:
+    """The input that a client fills: uint8 [N, height, width, channels]; `batch` None is any N."""
+
+    name: str
+    dtype: Literal["uint8"]
+    batch: int | None = field(metadata=between(1, 4096))
+    height: int = field(metadata=between(1, MAX_SIDE))
+    width: int = field(metadata=between(1, MAX_SIDE))
+    channels: int = field(metadata=between(1, 4))
+    colour: Colour
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """One frame's shape, HWC."""
+        return self.height, self.width, self.channels
+
+
+@dataclass(frozen=True)
+class EntropyInput:
+    """The input that only the runtime fills: uint8 [N, bytes] from the named generator."""
+
+    name: str
+    bytes: int = field(metadata=between(1, MAX_BYTES))
+    generator: str
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """A step of the chain, its parameters, whether it cuts the gradient, and what flows after it."""
+
+    kind: str
+    role: Literal["frame", "mask", "wrap", "model", "output"]
+    parameters: dict[str, Any]
+    cuts: bool
+    gives: str
+
+
+@dataclass(frozen=True)
+class OutputRecord:
+    """An output of the graph and what it means; a None in `shape` is a free axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    role: Literal["raw", "probabilities", "top-scores", "top-indices", "suspicion"]
+
+
+@dataclass(frozen=True)
+class ProofRecord:
+    """What the proof found: masked, by which steps, and the tensor at which the model can be lifted out."""
+
+    masked: bool
+    cut_by: tuple[str, ...]
+    lift_at: str | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The truth about a bundle; nothing on the device can restate it.
+
+    `thresholds` are keyed by the name of an output with the role `suspicion`.
+    """
+
+    schema: Literal[1]
+    name: str = field(metadata=matching(NAME))
+    target: str = field(metadata=matching(NAME))
+    engine: str
+    model: ModelRecord
+    frame: FrameInput
+    entropy: EntropyInput | None
+    chain: tuple[StepRecord, ...]
+    outputs: tuple[OutputRecord, ...]
+    labels: tuple[str, ...] | None
+    thresholds: dict[str, float]
+    max_age_ms: int = field(metadata=between(1, 3_600_000))
+    proof: ProofRecord
+    tools: dict[str, str]
+    files: dict[str, FileRecord]
+
+    def to_json(self) -> str:
+        """Return the canonical text: sorted keys, ASCII, a newline at the end."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "manifest.json") -> Manifest:
+        """Read and check the text; one UserError names every fault as `where: $.path: value; allowed; did you mean`."""
+        faults = Faults(where)
+        manifest: Manifest | None = structure(cls, parse(text, where), "$", faults)
+        if manifest is not None:
+            _check_together(manifest, faults)
+        if manifest is None or faults:
+            raise faults.error("build the bundle again with `edgemask build`")
+        return manifest
+
+
+def payload_digest(manifest: Manifest) -> str:
+    """Return the sha256 of the canonical manifest: it covers every file but evidence.json."""
+    return hashlib.sha256(manifest.to_json().encode()).hexdigest()
+
+
+def _check_together(manifest: Manifest, faults: Faults) -> None:
+    """Check what no field can know alone."""
+    _check_engine(manifest, faults)
+    _check_inputs(manifest, faults)
+    _check_outputs(manifest, faults)
+    _check_files(manifest, faults)
+
+
+def _check_engine(manifest: Manifest, faults: Faults) -> None:
+    fitting = [name for name, entry in ENGINES.items() if entry.format == manifest.model.format]
+    if manifest.engine not in fitting:
+        match = closest(manifest.engine, fitting)
+        faults.add("$.engine", f"value {manifest.engine!r}", allowed=", ".join(fitting), match=match)
+
+
+def _check_inputs(manifest: Manifest, faults: Faults) -> None:
+    channels, colour = manifest.frame.channels, manifest.frame.colour
+    if channels != CHANNELS[colour]:
+        faults.add("$.frame.channels", f"value {channels}", allowed=f"{CHANNELS[colour]} for {colour}")
+    generator = manifest.entropy.generator if manifest.entropy else None
+    if generator is not None and generator not in GENERATORS:
+        match = closest(generator, GENERATORS)
+        faults.add("$.entropy.generator", f"value {generator!r}", allowed=", ".join(GENERATORS), match=match)
+
+
+def _check_outputs(manifest: Manifest, faults: Faults) -> None:
+    names = [output.name for output in manifest.outputs]
+    suspicions = [output.name for output in manifest.outputs if output.role == "suspicion"]
+    if not names or len(set(names)) < len(names):
+        faults.add("$.outputs", f"names {names}", allowed="one output or more, each with a name of its own")
+    for name in manifest.thresholds.keys() - set(suspicions):
+        allowed = ", ".join(suspicions) or "none: no output has the role suspicion"
+        faults.add(f"$.thresholds.{name}", "unknown key", allowed=allowed, match=closest(name, suspicions))
+
+
+def _check_files(manifest: Manifest, faults: Faults) -> None:
+    for name in manifest.files:
+        if not re.fullmatch(NAME, name) or name in (MANIFEST, EVIDENCE):
+            faults.add(f"$.files.{name}", "not a name for a file of a bundle", allowed=f"text like {NAME}")
+    if manifest.model.file not in manifest.files:
+        faults.add("$.model.file", f"value {manifest.model.file!r}", allowed=", ".join(manifest.files))

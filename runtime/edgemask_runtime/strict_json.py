@@ -1,0 +1,166 @@
+"""JSON text into frozen dataclasses: every fault is found at once, none is passed over."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import types
+from collections.abc import Callable
+from dataclasses import Field, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from edgemask_runtime.errors import UserError, closest
+
+SHOWN_CHARS = 60
+SHOWN_FAULTS = 50
+
+
+class Faults:
+    """The faults of one document, in the order they were met."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._lines: list[str] = []
+
+    def add(self, path: str, problem: str, *, allowed: str | None = None, match: str | None = None) -> None:
+        """Note one fault: where it is, what is there, what may be there, and the nearest allowed word."""
+        parts = [f"{self._where}: {path}: {problem}"]
+        parts += [f"allowed: {allowed}"] if allowed else []
+        parts += [f"did you mean {match!r}?"] if match else []
+        self._lines.append("; ".join(parts))
+
+    def error(self, hint: str) -> UserError:
+        """Return one error with all the faults."""
+        more = len(self._lines) - SHOWN_FAULTS
+        lines = self._lines[:SHOWN_FAULTS] + ([f"... and {more} more"] if more > 0 else [])
+        return UserError("\n".join(lines), hint)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
+def parse(text: str, where: str) -> Any:
+    """Parse JSON; UserError for bad syntax, repeated keys and numbers that JSON does not have."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON: {error}") from error
+
+
+def structure(kind: Any, value: Any, path: str, faults: Faults) -> Any:
+    """Build `kind` (dataclass, Literal, tuple, dict, union with None, scalar) from parsed JSON."""
+    if is_dataclass(kind):
+        return _structure_dataclass(kind, value, path, faults)
+    origin = get_origin(kind)
+    if origin in STRUCTURES:
+        return STRUCTURES[origin](kind, value, path, faults)
+    if kind is Any or type(value) is kind or (kind is float and type(value) is int):
+        return float(value) if kind is float else value
+    return _wrong(value, path, faults, kind.__name__)
+
+
+def _structure_dataclass(kind: Any, value: Any, path: str, faults: Faults) -> Any:
+    if not isinstance(value, dict):
+        return _wrong(value, path, faults, "an object")
+    hints, known, before = get_type_hints(kind), {field.name: field for field in fields(kind)}, len(faults)
+    for name in sorted(value.keys() - known.keys()):
+        faults.add(f"{path}.{name}", "unknown key", allowed=", ".join(known), match=closest(name, known))
+    for name in sorted(known.keys() - value.keys()):
+        faults.add(f"{path}.{name}", "missing")
+    present = [name for name in known if name in value]
+    given = {name: _structure_field(known[name], hints[name], value[name], path, faults) for name in present}
+    return kind(**given) if len(faults) == before else None
+
+
+def _structure_field(field: Field[Any], hint: Any, value: Any, path: str, faults: Faults) -> Any:
+    rule: Rule | None = field.metadata.get("rule")
+    before = len(faults)
+    built = structure(hint, value, f"{path}.{field.name}", faults)
+    if rule and built is not None and len(faults) == before and not rule.holds(built):
+        _wrong(value, f"{path}.{field.name}", faults, rule.allowed)
+    return built
+
+
+class Rule:
+    """What a field's value must fulfil beyond its type, as `metadata=Rule(...).metadata` of the field."""
+
+    def __init__(self, allowed: str, holds: Callable[[Any], bool]) -> None:
+        self.allowed = allowed
+        self.holds = holds
+
+    @property
+    def metadata(self) -> dict[str, Rule]:
+        """The rule as a dataclass field's metadata."""
+        return {"rule": self}
+
+
+def between(low: float, high: float) -> dict[str, Rule]:
+    """Metadata for a number from `low` to `high`."""
+    return Rule(f"{low} to {high}", lambda value: low <= value <= high).metadata
+
+
+def matching(pattern: str) -> dict[str, Rule]:
+    """Metadata for a string that matches the whole pattern."""
+    return Rule(f"text like {pattern}", lambda value: re.fullmatch(pattern, value) is not None).metadata
+
+
+def _structure_literal(kind: Any, value: Any, path: str, faults: Faults) -> Any:
+    words = get_args(kind)
+    if any(type(value) is type(word) and value == word for word in words):
+        return value
+    names = [str(word) for word in words]
+    match = closest(value, names) if isinstance(value, str) else None
+    return _wrong(value, path, faults, ", ".join(names), match)
+
+
+def _structure_union(kind: Any, value: Any, path: str, faults: Faults) -> Any:
+    options = [option for option in get_args(kind) if option is not types.NoneType]
+    return None if value is None else structure(options[0], value, path, faults)
+
+
+def _structure_tuple(kind: Any, value: Any, path: str, faults: Faults) -> Any:
+    if not isinstance(value, list):
+        return _wrong(value, path, faults, "a list")
+    item = get_args(kind)[0]
+    return tuple(structure(item, entry, f"{path}[{index}]", faults) for index, entry in enumerate(value))
+
+
+def _structure_dict(kind: Any, value: Any, path: str, faults: Faults) -> Any:
+    if not isinstance(value, dict):
+        return _wrong(value, path, faults, "an object")
+    item = get_args(kind)[1]
+    return {name: structure(item, entry, f"{path}.{name}", faults) for name, entry in value.items()}
+
+
+STRUCTURES: dict[Any, Callable[[Any, Any, str, Faults], Any]] = {
+    Literal: _structure_literal,
+    Union: _structure_union,
+    types.UnionType: _structure_union,
+    tuple: _structure_tuple,
+    dict: _structure_dict,
+}
+
+
+def _wrong(value: Any, path: str, faults: Faults, allowed: str, match: str | None = None) -> None:
+    shown = json.dumps(value)
+    shown = shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}..."
+    faults.add(path, f"value {shown}", allowed=allowed, match=match)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"repeated key {next(name for name in names if names.count(name) > 1)!r}")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is out of range")
+    return number
