@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
+from dataset import load
 from faces import default_cache
-from train import load
 
 
 def onnx_logits(path: Path, images: np.ndarray) -> np.ndarray:

