@@ -1,0 +1,202 @@
+"""The chain: folds specs over the steps, lays out the entropy and runs on any interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+from edgemask.errors import UserError
+from edgemask.model_input import Layout, dequantised, fit_input, output_spec
+from edgemask.ops.protocol import Ops, T
+from edgemask.spec import Misfit, Spec
+from edgemask.steps import Map, Output, Wrap
+from edgemask_runtime.engines import TensorInfo
+
+ModelCall = Callable[[T], dict[str, T]]
+Watch = Callable[["Link", T], None]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A step in its place: what it takes and gives, and its slice of the entropy in bytes."""
+
+    index: int
+    step: Map | Wrap
+    takes: Spec
+    gives: Spec
+    entropy: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """How the step is named in a graph: `2.jpeg`."""
+        return f"{self.index}.{self.step.kind}"
+
+
+@dataclass(frozen=True)
+class Tail:
+    """An output step in its place, and all outputs after it."""
+
+    index: int
+    step: Output
+    gives: Mapping[str, Spec]
+
+    @property
+    def name(self) -> str:
+        """How the step is named in a graph: `5.top-k`."""
+        return f"{self.index}.{self.step.kind}"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """All that stands around a model, resolved: every step fits the next."""
+
+    frame: Spec
+    links: tuple[Link, ...]
+    model_outputs: tuple[TensorInfo, ...]
+    tails: tuple[Tail, ...]
+    outputs: Mapping[str, Spec]
+
+    @property
+    def reads_outputs(self) -> bool:
+        """Whether a step reads the model's outputs."""
+        return bool(self.tails) or any(isinstance(link.step, Wrap) for link in self.links)
+
+    @property
+    def entropy_bytes(self) -> int:
+        """Bytes of entropy that one frame needs."""
+        return self.links[-1].entropy[1]
+
+    def run(
+        self, ops: Ops[T], frame: T, entropy: T | None, model: ModelCall[T], watch: Watch[T] | None = None
+    ) -> dict[str, T]:
+        """All outputs of the chain around `model`, by name; `watch` sees what each step gives, once.
+
+        The model's own outputs come as the model gives them (quantised ones stay so).
+        """
+        run = _Run(self, ops, entropy, model, watch)
+        outputs = run.after(0, frame)
+        for tail in self.tails:
+            with ops.scope(tail.name):
+                outputs = tail.step.build(ops, outputs)
+        return {name: run.as_given(name, value) for name, value in outputs.items()}
+
+    def run_prefix(self, ops: Ops[T], frame: T, entropy: T | None, watch: Watch[T]) -> None:
+        """Run only what stands in front of the model; `watch` sees what each step gives."""
+        run = _Run(self, ops, entropy, lambda x: {}, watch)
+        for link in self.links:
+            frame = run.mapped(link, frame)
+
+
+class _Run(Generic[T]):
+    """One run of a chain on one interpreter."""
+
+    def __init__(
+        self, chain: Chain, ops: Ops[T], entropy: T | None, model: ModelCall[T], watch: Watch[T] | None
+    ) -> None:
+        self._chain = chain
+        self._ops = ops
+        self._entropy = entropy
+        self._model = model
+        self._watch = watch
+        self._seen: set[int] = set()
+        self._given: dict[str, tuple[T, T]] = {}
+
+    def after(self, position: int, x: T) -> dict[str, T]:
+        """The outputs of everything from `position` on, the model's as real numbers."""
+        if position == len(self._chain.links):
+            return self._call(x)
+        link = self._chain.links[position]
+        if isinstance(link.step, Wrap):
+            return self._wrapped(link, link.step, position, x)
+        return self.after(position + 1, self.mapped(link, x))
+
+    def mapped(self, link: Link, x: T) -> T:
+        """What one step gives; a Wrap passes its input on."""
+        if isinstance(link.step, Map):
+            with self._ops.scope(link.name):
+                x = link.step.build(self._ops, x, self._slice(link))
+        if self._watch and link.index not in self._seen:
+            self._seen.add(link.index)
+            self._watch(link, x)
+        return x
+
+    def as_given(self, name: str, value: T) -> T:
+        """The model's own output in place of the real numbers made of it."""
+        given, real = self._given.get(name, (value, value))
+        return given if value is real else value
+
+    def _wrapped(self, link: Link, step: Wrap, position: int, x: T) -> dict[str, T]:
+        self.mapped(link, x)
+        with self._ops.scope(link.name):
+            return step.build(self._ops, x, lambda y: self.after(position + 1, y), self._slice(link))
+
+    def _call(self, x: T) -> dict[str, T]:
+        given = self._model(x)
+        if not self._chain.reads_outputs:
+            return given
+        with self._ops.scope("0.output"):
+            real = {info.name: dequantised(self._ops, given[info.name], info) for info in self._chain.model_outputs}
+        self._given = self._given or {name: (given[name], real[name]) for name in real}
+        return real
+
+    def _slice(self, link: Link) -> T | None:
+        begin, end = link.entropy
+        if self._entropy is None or begin == end:
+            return None
+        return self._ops.slice(self._entropy, 0, begin, end)
+
+
+def resolve(
+    frame: Spec,
+    steps: Sequence[Map | Wrap],
+    inputs: Sequence[TensorInfo],
+    model_outputs: Sequence[TensorInfo],
+    outputs: Sequence[Output] = (),
+    layout: Layout | None = None,
+) -> Chain:
+    """The chain of `steps` from `frame` to the model and of `outputs` behind it; UserError says what does not fit."""
+    if len(inputs) != 1:
+        names = ", ".join(info.name for info in inputs)
+        raise UserError(f"the model has {len(inputs)} inputs ({names})", "Edgemask bakes models that take one image")
+    links: list[Link] = []
+    for step in steps:
+        _append(links, step, frame)
+    source = _named(links[-1]) if links else "the frame"
+    _append(links, fit_input(inputs[0], _end(links, frame), layout, source), frame)
+    specs = {info.name: output_spec(info) for info in model_outputs}
+    wraps = [link.step for link in links if isinstance(link.step, Wrap)]
+    for wrap in reversed(wraps):
+        specs = {**wrap.added(), **specs}
+    tails = _fold_outputs(specs, outputs, first=len(links) + 1)
+    return Chain(frame, tuple(links), tuple(model_outputs), tails, tails[-1].gives if tails else specs)
+
+
+def _append(links: list[Link], step: Map | Wrap, frame: Spec) -> None:
+    takes, index = _end(links, frame), len(links) + 1
+    step = step.fit(takes) if isinstance(step, Map) else step
+    begin = links[-1].entropy[1] if links else 0
+    try:
+        gives, needs = step.spec(takes), step.entropy_bytes(takes)
+    except Misfit as misfit:
+        raise UserError(f"step {index} ({step.kind}) {misfit.message}", misfit.hint) from misfit
+    links.append(Link(index, step, takes, gives, (begin, begin + needs)))
+
+
+def _fold_outputs(specs: Mapping[str, Spec], outputs: Sequence[Output], first: int) -> tuple[Tail, ...]:
+    tails: list[Tail] = []
+    for index, step in enumerate(outputs, first):
+        try:
+            specs = step.spec(specs)
+        except Misfit as misfit:
+            raise UserError(f"output {index - first + 1} ({step.kind}) {misfit.message}", misfit.hint) from misfit
+        tails.append(Tail(index, step, specs))
+    return tuple(tails)
+
+
+def _end(links: Sequence[Link], frame: Spec) -> Spec:
+    return links[-1].gives if links else frame
+
+
+def _named(link: Link) -> str:
+    return f"step {link.index} ({link.step.kind})"

@@ -1,0 +1,1 @@
+"""Detectors: steps around the model that give an answer about the input itself."""

@@ -1,0 +1,50 @@
+"""Feature squeezing's detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+from edgemask.ops.protocol import Ops, T
+from edgemask.ops.rounding import to_float
+from edgemask.params import param
+from edgemask.spec import Axis, Misfit, Spec
+from edgemask.steps import Mask, Wrap, main_output, parse_step
+
+
+@dataclass(frozen=True)
+class FeatureSqueeze(Wrap):
+    """Add `suspicion`: how far the answer moves when the frame is squeezed (L1 of the probabilities, 0 to 2).
+
+    The model sees the frame as it is and squeezed by one mask. The answer given is the one on the frame as it is, so
+    this detects and does not mask.
+    """
+
+    kind: ClassVar[str] = "feature-squeeze"
+    paper: ClassVar[str] = "Xu, Evans and Qi 2018, arXiv:1704.01155"
+    squeezer: str = param("median", doc="the mask that squeezes, as --mask takes it: bit-depth:bits=4")
+    scores: Literal["logits", "probabilities"] = param("logits", doc="what the model's output holds")
+    of: str = param("", doc="model output that holds the scores; the last one if left out")
+
+    def spec(self, x: Spec) -> Spec:
+        mask = self._mask()
+        if mask.spec(x).shape != x.shape or mask.entropy_bytes(x):
+            raise Misfit(f"cannot squeeze with {mask.kind}", "take a mask that keeps the shape and needs no entropy")
+        return x
+
+    def added(self) -> dict[str, Spec]:
+        return {"suspicion": Spec("float32", (Axis("N", None), Axis("score", 1)), range=(0.0, 2.0))}
+
+    def build(self, ops: Ops[T], x: T, rest: Callable[[T], dict[str, T]], entropy: T | None) -> dict[str, T]:
+        outputs = rest(x)
+        squeezed = rest(self._mask().build(ops, x, None))
+        moved = ops.abs(ops.sub(self._probabilities(ops, outputs), self._probabilities(ops, squeezed)))
+        return {"suspicion": ops.reduce_sum(moved, 0), **outputs}
+
+    def _mask(self) -> Mask:
+        return cast(Mask, parse_step(self.squeezer, ("mask",)))
+
+    def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
+        scores = to_float(ops, outputs[main_output(outputs, self.of)])
+        return ops.softmax(scores) if self.scores == "logits" else scores

@@ -1,0 +1,1 @@
+"""Masks: one file, one mask, defined once for every backend."""

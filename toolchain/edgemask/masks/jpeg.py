@@ -1,0 +1,156 @@
+"""JPEG compression and decompression as a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgemask.ops.protocol import Ops, T
+from edgemask.ops.rounding import round_half_up, to_float
+from edgemask.params import param
+from edgemask.spec import Spec
+from edgemask.steps import Mask
+
+_LUMA = (
+    "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 "
+    "18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"
+)
+_CHROMA = (
+    "17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99 "
+    "99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"
+)
+"""ITU-T T.81, annex K.1, tables K.1 and K.2, row by row."""
+
+_TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]])
+_TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]])
+"""Rec. ITU-T T.871 (JFIF), clause 7."""
+
+FORWARD_BITS, INVERSE_BITS = 12, 11
+"""The tables are whole numbers times 2**-bits, so every float32 sum of products is exact in any order of summation.
+
+Pixels are quarters (of averaged chroma) up to 128 and a basis sums to at most 8: 2 + 7 + 3 + 12 = 24 bits. Inverse: a
+plane's coefficients have norm 8 * 128, which rounding at most doubles, times 2.8 for the colours: 11 + 1.5 + 11 bits.
+"""
+
+
+@dataclass(frozen=True)
+class Jpeg(Mask):
+    """Quantise 8x8 DCT blocks as a JPEG encoder at `quality` would, and decode again.
+
+    Bit for bit the same on every engine: the transforms are exact in float32 (see FORWARD_BITS). Entropy coding loses
+    nothing and is left out. Sizes that are no multiple of the block are padded with the edge and cropped after.
+    """
+
+    kind: ClassVar[str] = "jpeg"
+    paper: ClassVar[str] = "Das et al. 2018, arXiv:1802.06816; Dziugaite et al. 2016, arXiv:1608.00853"
+    quality: int = param(75, doc="quality as libjpeg counts it", low=1, high=100)
+    subsampling: Literal["4:4:4", "4:2:0"] = param("4:4:4", doc="chroma at full (4:4:4) or half (4:2:0) size")
+
+    def spec(self, x: Spec) -> Spec:
+        return x.require_pixels().require_channels(1, 3)
+
+    def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
+        height, width, channels = ops.shape(x)
+        halve = self.subsampling == "4:2:0" and channels == 3
+        x = ops.sub(to_float(ops, _padded(ops, x, 16 if halve else 8)), 128.0)
+        y = self._half_chroma(ops, x) if halve else self._full_chroma(ops, x)
+        y = ops.clip(round_half_up(ops, ops.add(y, 128.0)), 0, 255)
+        return _cropped(ops, y, height, width)
+
+    def _full_chroma(self, ops: Ops[T], x: T) -> T:
+        height, width, channels = ops.shape(x)
+        blocks = self._requantised(ops, _split(ops, x), tuple(range(channels)))
+        return _join(ops, blocks, height, width)
+
+    def _half_chroma(self, ops: Ops[T], x: T) -> T:
+        height, width, _ = ops.shape(x)
+        luma = _join(ops, self._requantised(ops, _split(ops, x), (0,)), height, width)
+        blocks = self._requantised(ops, _split(ops, _halved(ops, x)), (1, 2))
+        chroma = _join(ops, blocks, height // 2, width // 2)
+        # Quarters keep the sixteenths of the interpolation exact.
+        chroma = ops.mul(round_half_up(ops, ops.mul(chroma, 4.0)), 0.25)
+        return ops.add(ops.resize(chroma, height, width), luma)
+
+    def _requantised(self, ops: Ops[T], blocks: T, planes: tuple[int, ...]) -> T:
+        """Blocks of pixels to rounded coefficients of `planes` of YCbCr, and back to their share of the pixels."""
+        forward, inverse, steps = _tables(self.quality, ops.shape(blocks)[1] // 64, planes)
+        levels = ops.mul(ops.matmul(blocks, forward), ops.const(np.float32(1) / steps))
+        return ops.matmul(round_half_up(ops, levels), inverse)
+
+
+@cache
+def _tables(
+    quality: int, channels: int, planes: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Pixels to coefficients [64 C, 64 P], levels to pixels [64 P, 64 C or 64], steps of quantisation [64 P]."""
+    steps = np.concatenate([_steps(quality, _CHROMA if plane else _LUMA) for plane in planes])
+    to_ycc, to_rgb = (_TO_YCC, _TO_RGB) if channels == 3 else (np.eye(1), np.eye(1))
+    colours = np.ones((1, 1)) if planes == (0,) else to_rgb[:, planes]
+    basis = np.einsum("uy,vx->yxuv", _dct(), _dct()).reshape(64, 64)
+    inverse = np.einsum("sk,cp->pksc", basis, colours).reshape(steps.size, -1)
+    whole = np.rint(inverse * 2**INVERSE_BITS) * 2.0**-INVERSE_BITS
+    return _forward(basis, to_ycc[list(planes)]), (whole * steps[:, None]).astype(np.float32), steps
+
+
+def _forward(basis: NDArray[np.float64], colours: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Whole numbers times 2**-FORWARD_BITS; green takes the rounding of the others, so that gray stays gray."""
+    exact = np.einsum("sk,pc->scpk", basis, colours) * 2**FORWARD_BITS
+    whole = np.rint(exact)
+    if colours.shape[1] == 3:
+        whole[:, 1] += np.rint(exact.sum(1)) - whole.sum(1)
+    return (whole * 2.0**-FORWARD_BITS).reshape(-1, colours.shape[0] * 64).astype(np.float32)
+
+
+def _dct() -> NDArray[np.float64]:
+    """The orthonormal DCT-II of length 8, rows are frequencies (ITU-T T.81, A.3.3)."""
+    frequency, at = np.mgrid[:8, :8]
+    scale = np.where(frequency == 0, np.sqrt(1 / 8), 0.5)
+    return np.asarray(scale * np.cos((2 * at + 1) * frequency * np.pi / 16))
+
+
+def _steps(quality: int, table: str) -> NDArray[np.float32]:
+    """libjpeg's scaling of a base table."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    base = np.array(table.split(), np.int64)
+    scaled: NDArray[np.int64] = (base * percent + 50) // 100
+    return np.asarray(np.clip(scaled, 1, 255), np.float32)
+
+
+def _split(ops: Ops[T], x: T) -> T:
+    height, width, channels = ops.shape(x)
+    x = ops.reshape(x, (height // 8, 8, width // 8, 8 * channels))
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (height * width // 64, 64 * channels))
+
+
+def _join(ops: Ops[T], blocks: T, height: int, width: int) -> T:
+    channels = ops.shape(blocks)[1] // 64
+    x = ops.reshape(blocks, (height // 8, width // 8, 8, 8 * channels))
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (height, width, channels))
+
+
+def _halved(ops: Ops[T], x: T) -> T:
+    """The mean of each 2 x 2 pixels."""
+    height, width, channels = ops.shape(x)
+    rows = ops.reshape(x, (height // 2, 2 * width * channels))
+    rows = ops.add(ops.slice(rows, 1, 0, width * channels), ops.slice(rows, 1, width * channels, 2 * width * channels))
+    pairs = ops.reshape(rows, (height // 2, width // 2, 2 * channels))
+    total = ops.add(ops.slice(pairs, 2, 0, channels), ops.slice(pairs, 2, channels, 2 * channels))
+    return ops.mul(total, 0.25)
+
+
+def _padded(ops: Ops[T], x: T, block: int) -> T:
+    height, width, _ = ops.shape(x)
+    if height % block == width % block == 0:
+        return x
+    return ops.pad(x, ((0, -height % block), (0, -width % block), (0, 0)), "edge")
+
+
+def _cropped(ops: Ops[T], x: T, height: int, width: int) -> T:
+    for axis, size in enumerate((height, width)):
+        if ops.shape(x)[axis] != size:
+            x = ops.slice(x, axis, 0, size)
+    return x

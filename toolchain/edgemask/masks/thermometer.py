@@ -1,0 +1,39 @@
+"""Thermometer encoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from edgemask.ops.protocol import Ops, T
+from edgemask.ops.rounding import to_float
+from edgemask.params import param
+from edgemask.spec import Spec
+from edgemask.steps import Mask
+
+
+@dataclass(frozen=True)
+class Thermometer(Mask):
+    """Turn each channel into `levels` channels of 0 and 1: channel c * levels + k is 1 when x_c >= t_k.
+
+    The thresholds are t_k = floor((k + 1) * 256 / (levels + 1)), k = 0 … levels - 1. The model must have been trained
+    on this encoding.
+    """
+
+    kind: ClassVar[str] = "thermometer"
+    paper: ClassVar[str] = "Buckman et al. 2018, ICLR, S18Su--CW"
+    retrain: ClassVar[bool] = True
+    levels: int = param(16, doc="channels made of each channel", low=2, high=64)
+
+    def spec(self, x: Spec) -> Spec:
+        channels = x.require_pixels().size("C") * self.levels
+        return replace(x.resized(C=channels), dtype="float32", colour=None, range=(0.0, 1.0))
+
+    def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
+        thresholds = np.arange(1, self.levels + 1) * 256 // (self.levels + 1)
+        height, width, channels = ops.shape(x)
+        column = ops.reshape(to_float(ops, x), (height * width * channels, 1))
+        reached = ops.greater(column, ops.const((thresholds - 0.5).astype(np.float32)))
+        return ops.reshape(ops.cast(reached, "float32"), (height, width, channels * self.levels))

@@ -1,0 +1,111 @@
+"""Trained models: read, described, and grafted behind a chain, whatever their format."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgemask.chain import Chain
+from edgemask.errors import UserError
+from edgemask_runtime.engines import Engine, TensorInfo, open_engine
+from edgemask_runtime.files import read_bytes
+
+Format = Literal["onnx", "tflite"]
+SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".tflite": "tflite"}
+MAX_MODEL_BYTES = 1 << 31
+METADATA_KEY = "edgemask"
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator of a file's graph, as the proof walks it; tensors go by name.
+
+    `step` is the step that it belongs to ("2.jpeg"), None for the model's own. `cuts` holds the positions
+    (input, output) between which the derivative is zero almost everywhere; all other pairs pass a gradient.
+    """
+
+    op: str
+    step: str | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    cuts: frozenset[tuple[int, int]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order that runs; `outputs` maps each output's public name to the tensor that holds it."""
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+
+
+class Model(ABC):
+    """A model file, trained or baked, held in memory."""
+
+    format: ClassVar[Format]
+    engine: ClassVar[str]
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path = path
+        self.data = data
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the file."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """What the model takes; weights are no inputs."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """What the model gives."""
+
+    @property
+    @abstractmethod
+    def metadata(self) -> dict[str, str]:
+        """The file's own metadata, text by name; a baked file says under `edgemask` what was baked."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of the classes, where the file states them."""
+
+    @abstractmethod
+    def graph(self) -> Graph:
+        """The file's own graph."""
+
+    @abstractmethod
+    def graft(self, chain: Chain, metadata: str) -> bytes:
+        """A file of the same format with `chain` around this model, and `metadata` in it under `edgemask`."""
+
+    @abstractmethod
+    def probe(self, tensors: Sequence[str]) -> tuple[bytes, dict[str, str]]:
+        """This file with `tensors` as further outputs, and the name under which the engine gives each."""
+
+    def open(self, *, threads: int = 1) -> Engine:
+        """The model on its engine."""
+        return open_engine(self.engine, self.data, threads=threads)
+
+
+def read_model(path: Path) -> Model:
+    """Read a model file; UserError when it is none, is truncated or is not of a known format."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: '{suffix}' is no model format", f"allowed: {', '.join(SUFFIXES)}")
+    data = read_bytes(path, limit_bytes=MAX_MODEL_BYTES)
+    if SUFFIXES[suffix] == "onnx":
+        from edgemask.models.onnx import OnnxModel
+
+        return OnnxModel(path, data)
+    from edgemask.models.tflite import TfliteModel
+
+    return TfliteModel(path, data)

@@ -1,0 +1,225 @@
+"""ONNX model files."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import ModelProto, ValueInfoProto, helper, version_converter
+
+from edgemask.chain import Chain
+from edgemask.errors import UserError, one_line
+from edgemask.models import METADATA_KEY, Format, Graph, Model, Node
+from edgemask.models.onnx_cuts import cuts
+from edgemask.models.onnx_names import copies, reads, rename
+from edgemask.ops.onnx import DTYPES, OnnxOps, OnnxValue, value_info
+from edgemask.ops.scope import PREFIX, owner
+from edgemask.spec import DType
+from edgemask_runtime.engines import TensorInfo
+
+MIN_OPSET = 13
+MIN_IR_VERSION = 7
+RESERVED = ("frame", "entropy")
+
+
+class OnnxModel(Model):
+    """An ONNX model; weights kept in files beside it are read into memory."""
+
+    format: ClassVar[Format] = "onnx"
+    engine: ClassVar[str] = "onnxruntime"
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        super().__init__(path, data)
+        self.proto = _parse(path, data)
+
+    @cached_property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        weights = {tensor.name for tensor in self.proto.graph.initializer}
+        return tuple(_describe(value) for value in self.proto.graph.input if value.name not in weights)
+
+    @cached_property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return tuple(_describe(value) for value in self.proto.graph.output)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        return {entry.key: entry.value for entry in self.proto.metadata_props}
+
+    @cached_property
+    def labels(self) -> tuple[str, ...] | None:
+        return _labels(self.metadata.get("names", ""))
+
+    def graph(self) -> Graph:
+        dtypes = _element_types(self.proto)
+        nodes = tuple(
+            Node(node.op_type, owner(node.name), tuple(reads(node)), tuple(node.output), cuts(node, dtypes))
+            for node in self.proto.graph.node
+        )
+        inputs = tuple(info.name for info in self.inputs)
+        return Graph(nodes, inputs, {info.name: info.name for info in self.outputs})
+
+    def graft(self, chain: Chain, metadata: str) -> bytes:
+        proto = _at_least(self.proto, self.path, MIN_OPSET)
+        _free_names(proto, {*RESERVED, *chain.outputs})
+        _Graft(proto, chain).build()
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, metadata
+        return _serialised(proto, self.path)
+
+    def probe(self, tensors: Sequence[str]) -> tuple[bytes, dict[str, str]]:
+        proto = ModelProto()
+        proto.CopyFrom(self.proto)
+        known = {info.name for info in self.outputs}
+        types = _element_types(proto)
+        for name in dict.fromkeys(tensors):
+            if name not in known:
+                proto.graph.output.append(helper.make_tensor_value_info(name, types[name], None))
+        return _serialised(proto, self.path), {name: name for name in tensors}
+
+
+class _Graft:
+    """Puts a chain around the model in `proto`, in place."""
+
+    def __init__(self, proto: ModelProto, chain: Chain) -> None:
+        self._graph = proto.graph
+        self._chain = chain
+        self._ops = OnnxOps(_opset(proto))
+        self._input = next(value for value in proto.graph.input if value.name not in _weights(proto))
+        self._own = list(proto.graph.node)
+        self._calls = 0
+
+    def build(self) -> None:
+        """Write the chain's nodes before and after the model's own, new inputs and outputs."""
+        chain, graph = self._chain, self._graph
+        batch = _batch(self._input)
+        frame = OnnxValue("frame", "uint8", chain.frame.sample)
+        entropy = OnnxValue("entropy", "uint8", (chain.entropy_bytes,)) if chain.entropy_bytes else None
+        outputs = chain.run(self._ops, frame, entropy, self._call)
+        graph.input.remove(self._input)
+        graph.input.insert(0, value_info(frame, batch))
+        if entropy:
+            graph.input.insert(1, value_info(entropy, batch))
+        self._declare(outputs, batch)
+        del graph.node[:]
+        graph.node.extend(self._ops.nodes)
+        graph.initializer.extend(self._ops.initializers)
+
+    def _call(self, x: OnnxValue) -> dict[str, OnnxValue]:
+        self._calls += 1
+        names: dict[str, str] = {}
+        if self._calls == 1:
+            self._ops.alias(x, self._input.name)
+            self._ops.nodes.extend(self._own)
+        else:
+            prefix = f"call{self._calls}/"
+            names = {name: prefix + name for node in self._own for name in node.output if name}
+            renamed = {**names, self._input.name: x.name}
+            self._ops.nodes.extend(copies(self._own, renamed, lambda name: prefix + name))
+        outputs = self._graph.output
+        return {out.name: OnnxValue(names.get(out.name, out.name), *_value_type(out)) for out in outputs}
+
+    def _declare(self, outputs: dict[str, OnnxValue], batch: int | str | None) -> None:
+        known = {value.name: value for value in self._graph.output}
+        declared: list[ValueInfoProto] = []
+        for name, value in outputs.items():
+            if name in known and value.name == name:
+                declared.append(known[name])
+            else:
+                named = self._ops.alias(value, name)
+                declared.append(value_info(named, batch))
+        del self._graph.output[:]
+        self._graph.output.extend(declared)
+
+
+def _parse(path: Path, data: bytes) -> ModelProto:
+    try:
+        proto = onnx.load_model_from_string(data)
+        onnx.load_external_data_for_model(proto, str(path.parent))
+        onnx.checker.check_model(proto)
+    except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError, OSError) as error:
+        raise UserError(f"{path}: no sound ONNX model: {one_line(error)}", "export or copy it again") from error
+    return proto
+
+
+def _describe(value: ValueInfoProto) -> TensorInfo:
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+    known = tensor.elem_type in helper.get_all_tensor_dtypes()
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if known else "unknown"
+    return TensorInfo(value.name, dtype, shape)
+
+
+def _value_type(value: ValueInfoProto) -> tuple[DType, tuple[int, ...]]:
+    """Dtype and the fixed part of one sample's shape; a free axis counts as 1 where only rank matters."""
+    dims = value.type.tensor_type.shape.dim
+    return DTYPES[value.type.tensor_type.elem_type], tuple(dim.dim_value or 1 for dim in dims[1:])
+
+
+def _element_types(proto: ModelProto) -> dict[str, int]:
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    values = (*graph.value_info, *graph.input, *graph.output)
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def _weights(proto: ModelProto) -> set[str]:
+    return {tensor.name for tensor in proto.graph.initializer}
+
+
+def _opset(proto: ModelProto) -> int:
+    return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
+
+
+def _batch(value: ValueInfoProto) -> int | str:
+    dim = value.type.tensor_type.shape.dim[0]
+    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "N"
+
+
+def _at_least(proto: ModelProto, path: Path, opset: int) -> ModelProto:
+    """A copy at `opset` or its own later one."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    if _opset(proto) < opset:
+        try:
+            copy = version_converter.convert_version(proto, opset)
+        except Exception as error:
+            hint = f"export it at opset {opset} or later"
+            raise UserError(f"{path}: cannot be raised to opset {opset}: {one_line(error)}", hint) from error
+    copy.ir_version = max(copy.ir_version, MIN_IR_VERSION)
+    return copy
+
+
+def _free_names(proto: ModelProto, wanted: set[str]) -> None:
+    """Rename the model's own tensors that have a name which the chain needs; outputs keep theirs."""
+    graph = proto.graph
+    kept = {value.name for value in graph.output}
+    taken = {name for node in graph.node for name in (*reads(node), *node.output)}
+    names = {name: f"model/{name}" for name in taken - kept if name in wanted or name.startswith(PREFIX)}
+    if kept & set(RESERVED):
+        raise UserError(f"the model has an output named {' and '.join(sorted(kept & set(RESERVED)))}", "rename it")
+    rename(graph.node, names)
+    for thing in (*graph.input, *graph.initializer, *graph.value_info):
+        thing.name = names.get(thing.name, thing.name)
+
+
+def _serialised(proto: ModelProto, path: Path) -> bytes:
+    try:
+        return bytes(proto.SerializeToString(deterministic=True))
+    except (ValueError, EncodeError) as error:
+        raise UserError(f"{path}: too large for one ONNX file: {one_line(error)}") from error
+
+
+def _labels(names: str) -> tuple[str, ...] | None:
+    """Ultralytics' `names`: "{0: 'person', 1: 'bicycle'}"."""
+    try:
+        found = ast.literal_eval(names)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if isinstance(found, dict) and list(found) == list(range(len(found))):
+        return tuple(str(label) for label in found.values())
+    return None

@@ -1,0 +1,215 @@
+"""TFLite model files."""
+
+from __future__ import annotations
+
+import copy
+import io
+import zipfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgemask.chain import Chain
+from edgemask.errors import UserError
+from edgemask.models import METADATA_KEY, Format, Graph, Model, Node
+from edgemask.models.flatbuffer import operator_name, pack, unpack
+from edgemask.models.tflite_cuts import cuts
+from edgemask.ops.scope import owner
+from edgemask.ops.tflite import DTYPES, TfliteOps, TfliteValue, text
+from edgemask_runtime.engines import TensorInfo, open_engine
+
+SIGNATURE_KEY = "serving_default"
+STALE_METADATA = "TFLITE_METADATA"
+"""Describes the trained model's input, which the baked file no longer has."""
+MAX_LABELS_BYTES = 1 << 20
+
+
+class TfliteModel(Model):
+    """A TFLite model; the engine's verifier has accepted the file before its bytes are read here."""
+
+    format: ClassVar[Format] = "tflite"
+    engine: ClassVar[str] = "litert"
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        super().__init__(path, data)
+        try:
+            self._info = open_engine(self.engine, data)
+        except UserError as error:
+            raise UserError(f"{path}: no sound TFLite model: {error.message}", error.hint) from error
+        self._model = unpack(data)
+
+    @cached_property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return self._info.inputs
+
+    @cached_property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return self._info.outputs
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for entry in self._model.metadata or []:
+            data = self._model.buffers[entry.buffer].data
+            if data is not None and text(entry.name) == METADATA_KEY:
+                found[METADATA_KEY] = bytes(data).decode(errors="replace")
+        return found
+
+    @cached_property
+    def labels(self) -> tuple[str, ...] | None:
+        return _packed_labels(self.data)
+
+    def graph(self) -> Graph:
+        subgraph = self._model.subgraphs[0]
+        names = _tensor_names(subgraph)
+        nodes = tuple(self._node(operator, subgraph, names) for operator in subgraph.operators)
+        outputs = {info.name: names[index] for info, index in zip(self.outputs, subgraph.outputs, strict=True)}
+        return Graph(nodes, tuple(names[index] for index in subgraph.inputs), outputs)
+
+    def graft(self, chain: Chain, metadata: str) -> bytes:
+        model = copy.deepcopy(self._model)
+        _Graft(model, chain, [info.name for info in self.outputs]).build()
+        _set_metadata(model, metadata)
+        return pack(model)
+
+    def probe(self, tensors: Sequence[str]) -> tuple[bytes, dict[str, str]]:
+        model = copy.deepcopy(self._model)
+        subgraph = model.subgraphs[0]
+        index = {name: i for i, name in enumerate(_tensor_names(subgraph))}
+        public = dict(zip(subgraph.outputs, (info.name for info in self.outputs), strict=True))
+        for name in tensors:
+            if index[name] not in public:
+                public[index[name]] = name
+                subgraph.outputs = [*subgraph.outputs, index[name]]
+        names = [info.name for info in self.inputs]
+        _set_signature(model, dict(zip(names, subgraph.inputs, strict=True)), {n: i for i, n in public.items()})
+        return pack(model), {name: public[index[name]] for name in tensors}
+
+    def _node(self, operator: schema.OperatorT, subgraph: schema.SubGraphT, names: list[str]) -> Node:
+        op = operator_name(self._model.operatorCodes[operator.opcodeIndex])
+        inputs = [int(index) for index in operator.inputs if index >= 0]
+        outputs = [int(index) for index in operator.outputs]
+        kinds = [subgraph.tensors[index].type for index in (inputs[0], outputs[0])] if inputs and outputs else []
+        truncates = len(kinds) == 2 and kinds[0] in _REAL and kinds[1] not in _REAL
+        return Node(
+            op,
+            owner(names[outputs[0]]) if outputs else None,
+            tuple(names[index] for index in inputs),
+            tuple(names[index] for index in outputs),
+            cuts(op, len(inputs), len(outputs), truncates=truncates),
+        )
+
+
+class _Graft:
+    """Puts a chain around the model's main subgraph, in place."""
+
+    def __init__(self, model: schema.ModelT, chain: Chain, output_names: Sequence[str]) -> None:
+        self._model = model
+        self._subgraph = model.subgraphs[0]
+        self._chain = chain
+        self._ops = TfliteOps(model)
+        self._own = list(self._subgraph.operators)
+        self._input = int(self._subgraph.inputs[0])
+        self._outputs = dict(zip(output_names, (int(index) for index in self._subgraph.outputs), strict=True))
+        self._calls = 0
+
+    def build(self) -> None:
+        """Write the chain's operators before and after the model's own, new inputs and outputs."""
+        chain = self._chain
+        frame = self._ops.tensor("frame", "uint8", chain.frame.sample)
+        inputs, entropy = {"frame": frame.index}, None
+        if chain.entropy_bytes:
+            entropy = self._ops.tensor("entropy", "uint8", (chain.entropy_bytes,))
+            inputs["entropy"] = entropy.index
+        outputs = chain.run(self._ops, frame, entropy, self._call)
+        self._subgraph.operators = self._ops.operators
+        self._subgraph.inputs = list(inputs.values())
+        self._subgraph.outputs = [value.index for value in outputs.values()]
+        _set_signature(self._model, inputs, {name: value.index for name, value in outputs.items()})
+
+    def _call(self, x: TfliteValue) -> dict[str, TfliteValue]:
+        self._calls += 1
+        if self._calls == 1:
+            self._ops.alias(x, self._input)
+            self._ops.operators.extend(self._own)
+            return {name: self._value(index) for name, index in self._outputs.items()}
+        indices = self._copied({self._input: x.index})
+        return {name: self._value(indices[index]) for name, index in self._outputs.items()}
+
+    def _copied(self, indices: dict[int, int]) -> dict[int, int]:
+        """The model's operators once more, on tensors of their own; weights are shared."""
+        for operator in self._own:
+            again = copy.copy(operator)
+            for index in operator.outputs:
+                indices[int(index)] = self._copied_tensor(int(index))
+            again.inputs = [indices.get(int(index), int(index)) for index in operator.inputs]
+            again.outputs = [indices[int(index)] for index in operator.outputs]
+            self._ops.operators.append(again)
+        return indices
+
+    def _copied_tensor(self, index: int) -> int:
+        tensor = copy.copy(self._subgraph.tensors[index])
+        tensor.name = f"call{self._calls}/{text(tensor.name)}".encode()
+        self._subgraph.tensors.append(tensor)
+        return len(self._subgraph.tensors) - 1
+
+    def _value(self, index: int) -> TfliteValue:
+        tensor = self._subgraph.tensors[index]
+        return TfliteValue(index, DTYPES[tensor.type], tuple(int(size) for size in tensor.shape[1:]))
+
+
+_REAL = {schema.TensorType.FLOAT16, schema.TensorType.FLOAT32, schema.TensorType.FLOAT64}
+
+
+def _tensor_names(subgraph: schema.SubGraphT) -> list[str]:
+    """Each tensor's name, made unique: the format does not ask for it."""
+    names: list[str] = []
+    seen: set[str] = set()
+    for index, tensor in enumerate(subgraph.tensors):
+        name = text(tensor.name)
+        names.append(f"{name}#{index}" if name in seen or not name else name)
+        seen.add(name)
+    return names
+
+
+def _set_signature(model: schema.ModelT, inputs: dict[str, int], outputs: dict[str, int]) -> None:
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE_KEY, 0
+    signature.inputs, signature.outputs = _tensor_map(inputs), _tensor_map(outputs)
+    others = [entry for entry in model.signatureDefs or [] if entry.subgraphIndex != 0]
+    model.signatureDefs = [signature, *others]
+
+
+def _tensor_map(indices: dict[str, int]) -> list[schema.TensorMapT]:
+    entries: list[schema.TensorMapT] = []
+    for name, index in indices.items():
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), index
+        entries.append(entry)
+    return entries
+
+
+def _set_metadata(model: schema.ModelT, metadata: str) -> None:
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(metadata.encode(), np.uint8)
+    model.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA_KEY.encode(), len(model.buffers) - 1
+    kept = [other for other in model.metadata or [] if text(other.name) != STALE_METADATA]
+    model.metadata = [*kept, entry]
+
+
+def _packed_labels(data: bytes) -> tuple[str, ...] | None:
+    """The label file that TFLite's metadata packs as a ZIP behind the flatbuffer."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = [entry for entry in archive.infolist() if "label" in entry.filename.lower()]
+            if not names or names[0].file_size > MAX_LABELS_BYTES:
+                return None
+            return tuple(archive.read(names[0]).decode(errors="replace").splitlines())
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, NotImplementedError):
+        return None

@@ -1,0 +1,125 @@
+"""NumPy interpreter: runs the primitives at once. It is the reference for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgemask.ops.protocol import Array, PadMode
+from edgemask.spec import DType
+
+
+class NumpyOps:
+    """Interpreter on arrays of N x sample."""
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Nothing is named here."""
+        yield
+
+    def dtype(self, x: Array) -> DType:
+        return cast(DType, x.dtype.name)
+
+    def shape(self, x: Array) -> tuple[int, ...]:
+        return x.shape[1:]
+
+    def const(self, value: Array) -> Array:
+        return value[np.newaxis]
+
+    def cast(self, x: Array, dtype: DType) -> Array:
+        return x.astype(dtype)
+
+    def add(self, x: Array, y: Array | float) -> Array:
+        return np.asarray(np.add(x, _like(x, y)))
+
+    def sub(self, x: Array, y: Array | float) -> Array:
+        return np.asarray(np.subtract(x, _like(x, y)))
+
+    def mul(self, x: Array, y: Array | float) -> Array:
+        return np.asarray(np.multiply(x, _like(x, y)))
+
+    def div(self, x: Array, y: Array | float) -> Array:
+        return np.asarray(np.divide(x, _like(x, y)))
+
+    def min(self, x: Array, y: Array | float) -> Array:
+        return np.asarray(np.minimum(x, _like(x, y)))
+
+    def max(self, x: Array, y: Array | float) -> Array:
+        return np.asarray(np.maximum(x, _like(x, y)))
+
+    def abs(self, x: Array) -> Array:
+        return np.asarray(np.abs(x))
+
+    def round(self, x: Array) -> Array:
+        return np.asarray(np.rint(x))
+
+    def floor(self, x: Array) -> Array:
+        return np.asarray(np.floor(x))
+
+    def clip(self, x: Array, low: float, high: float) -> Array:
+        return self.min(self.max(x, low), high)
+
+    def greater(self, x: Array, y: Array | float) -> Array:
+        return np.asarray(np.greater(x, _like(x, y)))
+
+    def equal(self, x: Array, y: Array | float) -> Array:
+        return np.asarray(np.equal(x, _like(x, y)))
+
+    def where(self, condition: Array, x: Array, y: Array) -> Array:
+        return np.where(condition, x, y)
+
+    def reshape(self, x: Array, shape: Sequence[int]) -> Array:
+        return x.reshape(x.shape[0], *shape)
+
+    def transpose(self, x: Array, perm: Sequence[int]) -> Array:
+        return x.transpose(0, *(axis + 1 for axis in perm))
+
+    def slice(self, x: Array, axis: int, begin: int, end: int, step: int = 1) -> Array:
+        return x[(slice(None),) * (axis + 1) + (slice(begin, end, step),)]
+
+    def concat(self, xs: Sequence[Array], axis: int) -> Array:
+        return np.concatenate(xs, axis + 1)
+
+    def pad(self, x: Array, widths: Sequence[tuple[int, int]], mode: PadMode = "constant") -> Array:
+        return np.pad(x, [(0, 0), *widths], mode)
+
+    def gather(self, x: Array, indices: Sequence[int], axis: int) -> Array:
+        return np.take(x, indices, axis + 1)
+
+    def matmul(self, x: Array, weights: NDArray[np.float32]) -> Array:
+        return np.asarray(np.matmul(x, weights))
+
+    def reduce_sum(self, x: Array, axis: int) -> Array:
+        return np.asarray(np.sum(x, axis + 1, keepdims=True))
+
+    def reduce_max(self, x: Array, axis: int) -> Array:
+        return np.asarray(np.max(x, axis + 1, keepdims=True))
+
+    def resize(self, x: Array, height: int, width: int) -> Array:
+        return _linear(_linear(x, 1, height), 2, width)
+
+    def softmax(self, x: Array) -> Array:
+        powers = np.exp(x - np.max(x, -1, keepdims=True))
+        return np.asarray(powers / np.sum(powers, -1, keepdims=True))
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        order = np.argsort(np.negative(x), -1, kind="stable")[..., :k]
+        return np.take_along_axis(x, order, -1), order.astype(np.int32)
+
+
+def _like(x: Array, y: Array | float) -> Array:
+    return y if isinstance(y, np.ndarray) else np.asarray(y, x.dtype)
+
+
+def _linear(x: Array, axis: int, size: int) -> Array:
+    """Linear interpolation along one axis, half-pixel centres (ONNX Resize, opset 13)."""
+    length = x.shape[axis]
+    at = np.clip((np.arange(size) + 0.5) * (length / size) - 0.5, 0, length - 1)
+    low = np.floor(at).astype(np.int64)
+    share = (at - low).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    left, right = np.take(x, low, axis), np.take(x, np.minimum(low + 1, length - 1), axis)
+    return np.asarray(left + (right - left) * share)

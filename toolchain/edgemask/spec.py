@@ -1,0 +1,91 @@
+"""Spec: the one language for what flows through a chain, from the camera's frame to the last output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from edgemask.errors import UserError
+
+DType = Literal["uint8", "int8", "int32", "int64", "float16", "float32", "bool"]
+Colour = Literal["gray", "rgb", "bgr"]
+COLOURS: dict[Colour, int] = {"gray": 1, "rgb": 3, "bgr": 3}
+
+
+class Misfit(UserError):
+    """A step cannot take what flows into it; the chain adds which step."""
+
+
+class Axis(NamedTuple):
+    """A named axis; a size of None is dynamic."""
+
+    name: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a value is: dtype, named axes (N first), colour and the range of its values.
+
+    `uint8` promises whole numbers 0..255; whether an engine holds them as uint8 or float32 is the interpreter's choice.
+    """
+
+    dtype: DType
+    axes: tuple[Axis, ...]
+    colour: Colour | None = None
+    range: tuple[float, float] | None = None
+
+    @classmethod
+    def image(cls, height: int, width: int, colour: Colour, batch: int | None = None) -> Spec:
+        """A camera's frame: uint8, N x H x W x C."""
+        axes = (Axis("N", batch), Axis("H", height), Axis("W", width), Axis("C", COLOURS[colour]))
+        return cls("uint8", axes, colour, (0.0, 255.0))
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Sizes of all axes, N first."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """Sizes of one sample, without N; a dynamic axis inside a sample is an error."""
+        sizes = tuple(axis.size for axis in self.axes[1:])
+        if any(size is None for size in sizes):
+            raise Misfit(f"the shape {self} is not fixed")
+        return tuple(size for size in sizes if size is not None)
+
+    def size(self, name: str) -> int:
+        """Size of the fixed axis `name`."""
+        for axis in self.axes:
+            if axis.name == name and axis.size is not None:
+                return axis.size
+        raise Misfit(f"{self} has no fixed axis {name}")
+
+    def resized(self, **sizes: int) -> Spec:
+        """The same value with the named axes at other sizes: `spec.resized(H=224, W=224)`."""
+        axes = tuple(Axis(a.name, sizes.get(a.name, a.size)) for a in self.axes)
+        return replace(self, axes=axes)
+
+    def require_image(self) -> Spec:
+        """This spec, if it is an image of N x H x W x C."""
+        if tuple(axis.name for axis in self.axes) != ("N", "H", "W", "C"):
+            raise Misfit(f"needs an image (H×W×C), gets {self}")
+        return self
+
+    def require_pixels(self) -> Spec:
+        """This spec, if it is an image of whole numbers 0..255."""
+        if self.require_image().dtype != "uint8":
+            raise Misfit(f"needs pixels (uint8, 0..255), gets {self}", "put it before normalise and thermometer")
+        return self
+
+    def require_channels(self, *allowed: int) -> Spec:
+        """This spec, if its channel count is one of `allowed`."""
+        if self.require_image().size("C") not in allowed:
+            wanted = " or ".join(str(count) for count in allowed)
+            raise Misfit(f"needs {wanted} channels, gets {self}", "add a gray, rgb or bgr step before it")
+        return self
+
+    def __str__(self) -> str:
+        shape = "×".join("?" if axis.size is None else str(axis.size) for axis in self.axes[1:])
+        colour = f" {self.colour}" if self.colour else ""
+        return f"{shape} {self.dtype}{colour}"

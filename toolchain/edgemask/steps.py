@@ -1,0 +1,158 @@
+"""The kinds of step that a chain is made of, and the register of all that exist: one file, one step."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, Literal, Self
+
+from edgemask.errors import unknown
+from edgemask.ops.protocol import Ops, T
+from edgemask.params import from_text, make
+from edgemask.spec import Misfit, Spec
+
+Role = Literal["frame", "mask", "wrap", "model", "output"]
+PACKAGES = ("frame", "masks", "detectors", "outputs")
+
+
+@dataclass(frozen=True)
+class Step(ABC):
+    """What all steps have: a kind, by which recipes name it, and parameters, which are its fields."""
+
+    kind: ClassVar[str]
+    role: ClassVar[Role]
+    paper: ClassVar[str] = ""
+    retrain: ClassVar[bool] = False
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as plain data, as a recipe would state them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def __str__(self) -> str:
+        given = ",".join(f"{name}={value}" for name, value in self.parameters().items())
+        return f"{self.kind}:{given}" if given else self.kind
+
+
+class Map(Step):
+    """Value to value: frame steps and most masks."""
+
+    def fit(self, x: Spec) -> Self:
+        """This step, with what it leaves open taken from what will go in."""
+        return self
+
+    @abstractmethod
+    def spec(self, x: Spec) -> Spec:
+        """What comes out when `x` goes in; raises Misfit when `x` cannot go in."""
+
+    @abstractmethod
+    def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
+        """The step in primitives."""
+
+    def entropy_bytes(self, x: Spec) -> int:
+        """Bytes of entropy that one sample of `x` needs; they come as uint8 [N, bytes]."""
+        return 0
+
+
+class Mask(Map):
+    """A Map that stands between the attacker and the model's gradient."""
+
+    role: ClassVar[Role] = "mask"
+
+
+class FrameStep(Map):
+    """A Map that turns the camera's frame into what the model was trained on."""
+
+    role: ClassVar[Role] = "frame"
+
+
+class Wrap(Step):
+    """Around the rest of the chain, model included: may call it several times; the weights are shared."""
+
+    role: ClassVar[Role] = "wrap"
+
+    @abstractmethod
+    def spec(self, x: Spec) -> Spec:
+        """What the rest of the chain gets."""
+
+    @abstractmethod
+    def build(self, ops: Ops[T], x: T, rest: Callable[[T], dict[str, T]], entropy: T | None) -> dict[str, T]:
+        """The outputs of `rest`, and what this step adds to them."""
+
+    @abstractmethod
+    def added(self) -> dict[str, Spec]:
+        """The outputs that this step adds."""
+
+    def entropy_bytes(self, x: Spec) -> int:
+        """Bytes of entropy that one sample of `x` needs."""
+        return 0
+
+
+class Rewrite(Step):
+    """On matched nodes of the model itself, before it is baked: k-WTA, pruning."""
+
+    role: ClassVar[Role] = "model"
+
+    @abstractmethod
+    def matches(self, op: str, name: str) -> bool:
+        """Whether the model's node of type `op` called `name` is rewritten."""
+
+    @abstractmethod
+    def build(self, ops: Ops[T], x: T) -> T:
+        """What stands behind the matched node, given the node's own output `x`."""
+
+
+class Output(Step):
+    """Behind the model: adds outputs, or takes some away."""
+
+    role: ClassVar[Role] = "output"
+
+    @abstractmethod
+    def spec(self, outputs: Mapping[str, Spec]) -> dict[str, Spec]:
+        """All outputs after this step, the main one last."""
+
+    @abstractmethod
+    def build(self, ops: Ops[T], outputs: Mapping[str, T]) -> dict[str, T]:
+        """The step in primitives."""
+
+
+def main_output(outputs: Mapping[str, object], name: str) -> str:
+    """The output called `name`, or the last one when no name is given."""
+    if not name:
+        return list(outputs)[-1]
+    if name not in outputs:
+        raise Misfit(f"there is no output '{name}'", f"outputs: {', '.join(outputs)}")
+    return name
+
+
+@cache
+def registry() -> dict[str, type[Step]]:
+    """Every step there is, by kind: each module of the step packages defines one."""
+    found: dict[str, type[Step]] = {}
+    for package in PACKAGES:
+        home = importlib.import_module(f"edgemask.{package}")
+        for module in pkgutil.iter_modules(home.__path__):
+            for thing in vars(importlib.import_module(f"{home.__name__}.{module.name}")).values():
+                if isinstance(thing, type) and issubclass(thing, Step) and "kind" in vars(thing):
+                    found[thing.kind] = thing
+    return found
+
+
+def find(kind: str, roles: tuple[Role, ...]) -> type[Step]:
+    """The step called `kind`, if its role is one of `roles`."""
+    kinds = {name: cls for name, cls in registry().items() if cls.role in roles}
+    if kind not in kinds:
+        raise unknown(" or ".join(roles), kind, kinds)
+    return kinds[kind]
+
+
+def parse_step(text: str, roles: tuple[Role, ...]) -> Step:
+    """A step as the command line writes it: `jpeg` or `jpeg:quality=75,subsampling=4:2:0`."""
+    kind, _, parameters = text.partition(":")
+    cls = find(kind, roles)
+    step: Step = make(cls, from_text(cls, parameters), f"'{text}'")
+    return step
