@@ -20,6 +20,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 SHA256 = r"[0-9a-f]{64}"
 MAX_BYTES = 1 << 31
 MAX_SIDE = 16384
+OutputRole = Literal["raw", "probabilities", "top-scores", "top-indices", "suspicion"]
 CHANNELS = {"gray": 1, "rgb": 3, "bgr": 3}
 
 
@@ -93,7 +94,7 @@ class OutputRecord:
     name: str
     dtype: str
     shape: tuple[int | None, ...]
-    role: Literal["raw", "probabilities", "top-scores", "top-indices", "suspicion"]
+    role: OutputRole
 
 
 @dataclass(frozen=True)

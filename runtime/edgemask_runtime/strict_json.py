@@ -7,7 +7,7 @@ import math
 import re
 import types
 from collections.abc import Callable
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from edgemask_runtime.errors import UserError, closest
@@ -67,7 +67,8 @@ def _structure_dataclass(kind: Any, value: Any, path: str, faults: Faults) -> An
     for name in sorted(value.keys() - known.keys()):
         faults.add(f"{path}.{name}", "unknown key", allowed=", ".join(known), match=closest(name, known))
     for name in sorted(known.keys() - value.keys()):
-        faults.add(f"{path}.{name}", "missing")
+        if known[name].default is MISSING:
+            faults.add(f"{path}.{name}", "missing")
     present = [name for name in known if name in value]
     given = {name: _structure_field(known[name], hints[name], value[name], path, faults) for name in present}
     return kind(**given) if len(faults) == before else None

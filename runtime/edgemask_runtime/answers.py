@@ -1,0 +1,101 @@
+"""Tensors into an answer: labels, scores, suspicion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgemask_runtime.engines.tensors import Array
+from edgemask_runtime.manifest import Manifest, OutputRole
+
+# A raw feature map of a million values is for HTTP clients, not for a line of JSON.
+MAX_LISTED_VALUES = 1000
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class and its score; `label` is None when the bundle has no name for it."""
+
+    index: int
+    label: str | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the outputs for one frame mean: the best classes, whether it is suspicious, and the values by name."""
+
+    top: tuple[Guess, ...]
+    suspicious: bool | None
+    outputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A frame's answer: its age when it was given, the inference's latency, and the frames dropped so far."""
+
+    frame: int
+    name: str
+    age_ms: float
+    latency_ms: float
+    dropped: int
+    reading: Reading
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as one flat JSON object."""
+        flat = asdict(self)
+        reading: dict[str, Any] = flat.pop("reading")
+        return {**flat, "age_ms": round(self.age_ms, 3), "latency_ms": round(self.latency_ms, 3), **reading}
+
+
+def read_outputs(manifest: Manifest, outputs: Mapping[str, Array], row: int = 0) -> Reading:
+    """Decode row `row` of the batch as the manifest's roles say."""
+    rows = {record.name: outputs[record.name][row] for record in manifest.outputs}
+    listed = {record.name: _listed(rows[record.name]) for record in manifest.outputs}
+    return Reading(_top(manifest, rows), _suspicious(manifest, rows), listed)
+
+
+def plain(array: Array) -> list[Any]:
+    """Return the values, flat, as JSON can hold them: null for what is not finite."""
+    values: list[Any] = array.ravel().tolist()
+    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+
+
+def _listed(values: Array) -> Any:
+    if values.size > MAX_LISTED_VALUES:
+        return {"dtype": values.dtype.name, "shape": list(values.shape)}
+    listed = plain(values)
+    return listed if values.ndim else listed[0]
+
+
+def _top(manifest: Manifest, rows: Mapping[str, Array]) -> tuple[Guess, ...]:
+    indices, scores = _of_role(manifest, rows, "top-indices"), _of_role(manifest, rows, "top-scores")
+    if indices is None:
+        scores = _of_role(manifest, rows, "probabilities")
+        indices = None if scores is None else np.argmax(scores.ravel(), keepdims=True)
+        scores = None if scores is None else scores.ravel()[indices]
+    if indices is None:
+        return ()
+    known = [None] * indices.size if scores is None else plain(scores)
+    return tuple(_guess(manifest, int(index), score) for index, score in zip(indices.ravel(), known, strict=True))
+
+
+def _guess(manifest: Manifest, index: int, score: float | None) -> Guess:
+    labels = manifest.labels or ()
+    return Guess(index, labels[index] if 0 <= index < len(labels) else None, score)
+
+
+def _suspicious(manifest: Manifest, rows: Mapping[str, Array]) -> bool | None:
+    limits = manifest.thresholds
+    if not limits:
+        return None
+    # Written so that NaN is suspicious.
+    return any(not float(np.max(rows[name])) <= limit for name, limit in limits.items())
+
+
+def _of_role(manifest: Manifest, rows: Mapping[str, Array], role: OutputRole) -> Array | None:
+    return next((rows[record.name] for record in manifest.outputs if record.role == role), None)

@@ -1,0 +1,87 @@
+"""The HTTP server in a thread of its own, on a loopback socket that is bound before anything starts."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import socket
+from threading import Thread
+
+import uvicorn
+
+from edgemask_runtime.api.http import Api
+from edgemask_runtime.errors import UserError
+
+GRACE_S = 3
+MAX_PORT = 65535
+
+
+def bind(listen: str) -> socket.socket:
+    """Bind HOST:PORT (port 0: any free one); UserError unless it is a free port of a loopback address."""
+    host, port = _parse(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        # Why so early: on Linux two sockets may bind one port with SO_REUSEADDR until one of them listens.
+        bound.listen()
+    except OSError as error:
+        bound.close()
+        hint = "--listen 127.0.0.1:0 takes any free port"
+        raise UserError(f"cannot listen on {listen}: {error.strerror}", hint) from error
+    return bound
+
+
+def url(bound: socket.socket) -> str:
+    """Return the address that a client uses."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server:
+    """Serves the API on the socket until `close`."""
+
+    def __init__(self, api: Api, bound: socket.socket) -> None:
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        config = uvicorn.Config(
+            api,
+            loop="asyncio",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        self._server = uvicorn.Server(config)
+        self._api = api
+        self._thread = Thread(target=self._serve, args=(bound,), name="http", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer what is in hand, then stop."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._api.close()
+
+    def _serve(self, bound: socket.socket) -> None:
+        asyncio.run(self._server.serve(sockets=[bound]))
+
+
+def _parse(listen: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(?:\[(?P<v6>[0-9a-fA-F:]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})", listen)
+    if match is None or int(match["port"]) > MAX_PORT:
+        raise UserError(f"--listen {listen}: not an address", hint="HOST:PORT such as 127.0.0.1:8700, or none")
+    host = "127.0.0.1" if match["host"] == "localhost" else match["v6"] or match["host"]
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError as error:
+        raise UserError(f"--listen {listen}: {host!r} is no IP address", hint="such as 127.0.0.1:8700") from error
+    if not loopback:
+        hint = "the API has no TLS and no token yet: listen on 127.0.0.1 and forward to it, over ssh for instance"
+        raise UserError(f"--listen {listen}: only loopback addresses are allowed", hint)
+    return host, int(match["port"])

@@ -1,0 +1,49 @@
+"""A folder of images, or one image, as a camera."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain, repeat
+from pathlib import Path
+
+from edgemask_runtime.frames import Shot
+from edgemask_runtime.images import Pixels, list_images, read_image
+from edgemask_runtime.manifest import FrameInput
+
+DEFAULT_FPS = 10.0
+# Enough to catch a folder of the wrong things; all of a large one would delay the start by minutes.
+CHECKED_AT_START = 256
+
+log = logging.getLogger("edgemaskd")
+
+
+class FolderCamera:
+    """The images in the order of their names; the first ones are read once at the start to fail early."""
+
+    def __init__(self, source: Path, frame: FrameInput, *, fps: float | None = None, loop: bool = False) -> None:
+        self.fps = DEFAULT_FPS if fps is None else fps
+        self._frame, self._loop = frame, loop
+        self._paths = list_images(source)
+        self._warned = False
+        for path in self._paths[:CHECKED_AT_START]:
+            self._read(path)
+
+    def __iter__(self) -> Iterator[Shot]:
+        """Give the images once, or for ever with `loop`."""
+        rounds = repeat(self._paths) if self._loop else [self._paths]
+        for path in chain.from_iterable(rounds):
+            yield Shot(path.name, partial(self._read, path))
+
+    def close(self) -> None:
+        """Hold nothing open between two images."""
+
+    def _read(self, path: Path) -> Pixels:
+        frame = self._frame
+        picture = read_image(path, width=frame.width, height=frame.height, colour=frame.colour)
+        if picture.resized_from and not self._warned:
+            height, width = picture.resized_from
+            log.warning("%s: %dx%d, resized to the graph's %dx%d", path, width, height, frame.width, frame.height)
+            self._warned = True
+        return picture.pixels

@@ -1,0 +1,87 @@
+"""A video file as a camera, through PyAV."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgemask_runtime.errors import UserError, one_line
+from edgemask_runtime.frames import Shot
+from edgemask_runtime.images import Pixels
+from edgemask_runtime.manifest import FrameInput
+
+DEFAULT_FPS = 25.0
+PIXEL_FORMATS = {"rgb": "rgb24", "bgr": "bgr24", "gray": "gray"}
+
+
+class VideoCamera:
+    """Every frame is decoded, as the codec needs it; only the frames that are taken are converted."""
+
+    def __init__(self, source: Path, frame: FrameInput, *, fps: float | None = None, loop: bool = False) -> None:
+        self._av = _import_av(source)
+        self._source, self._frame, self._loop = source, frame, loop
+        with self._open() as container:
+            rate = container.streams.video[0].average_rate
+        self.fps = float(rate or DEFAULT_FPS) if fps is None else fps
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Shot]:
+        """Give the frames once, or for ever with `loop`; a packet that does not decode gives a shot that fails."""
+        while not self._closed:
+            yield from self._shots_once()
+            if not self._loop:
+                return
+
+    def close(self) -> None:
+        """Stop after the frame in hand; the file is closed by the thread that iterates."""
+        self._closed = True
+
+    def _shots_once(self) -> Iterator[Shot]:
+        number = 0
+        with self._open() as container:
+            for packet in self._packets(container):
+                for picture in self._decoded(packet):
+                    yield Shot(f"{self._source.name}#{number}", partial(self._convert, picture))
+                    number += 1
+
+    def _packets(self, container: Any) -> Iterator[Any]:
+        try:
+            yield from container.demux(video=0)
+        except self._av.FFmpegError as error:
+            raise UserError(f"{self._source}: breaks off: {one_line(error)}") from error
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        try:
+            return list(packet.decode())
+        except self._av.FFmpegError:
+            return [None]
+
+    def _convert(self, picture: Any) -> Pixels:
+        if picture is None:
+            raise UserError("this part of the video does not decode")
+        frame = self._frame
+        options = {"width": frame.width, "height": frame.height, "interpolation": "BILINEAR"}
+        pixels: Pixels = picture.reformat(format=PIXEL_FORMATS[frame.colour], **options).to_ndarray()
+        return np.ascontiguousarray(pixels).reshape(frame.shape)
+
+    def _open(self) -> Any:
+        try:
+            container = self._av.open(str(self._source))
+        except (self._av.FFmpegError, OSError) as error:
+            raise UserError(f"{self._source}: not a readable video: {one_line(error)}") from error
+        if not container.streams.video:
+            raise UserError(f"{self._source}: no video in this file")
+        return container
+
+
+def _import_av(source: Path) -> Any:
+    try:
+        return importlib.import_module("av")
+    except ImportError as error:
+        hint = "pip install 'edgemask-runtime[video]'"
+        raise UserError(f"{source}: a video cannot be read without PyAV", hint) from error

@@ -1,0 +1,74 @@
+"""A bundle on its engine: frames in, outputs out, with fresh entropy for every frame."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+import numpy as np
+
+from edgemask_runtime.bundle import Bundle, EntropyInput, Manifest
+from edgemask_runtime.engines import ENGINES, Array, Engine, open_engine
+from edgemask_runtime.entropy import draw_seed, expand
+from edgemask_runtime.errors import UserError, unknown
+from edgemask_runtime.images import Pixels
+
+
+class Predictor:
+    """The one way to the engine; a lock keeps the camera and the HTTP clients from entering it at once."""
+
+    def __init__(self, manifest: Manifest, engine: Engine) -> None:
+        _check_graph(manifest, engine)
+        self.manifest = manifest
+        self.engine = engine
+        self._entered = Lock()
+
+    @classmethod
+    def open(cls, bundle: Bundle, *, engine: str | None = None, threads: int = 1) -> Predictor:
+        """Load the bundle's model on its engine, or on another one of the same format, and run it once to warm up."""
+        manifest = bundle.manifest
+        name = _chosen_engine(manifest, engine)
+        predictor = cls(manifest, open_engine(name, bundle.read(manifest.model.file), threads=threads))
+        predictor.predict(np.zeros((manifest.frame.batch or 1, *manifest.frame.shape), np.uint8))
+        return predictor
+
+    def predict(self, frames: Pixels) -> dict[str, Array]:
+        """Run uint8 [N, height, width, channels] and return every output by name."""
+        feeds: dict[str, Array] = {self.manifest.frame.name: frames}
+        if entropy := self.manifest.entropy:
+            feeds[entropy.name] = _draw(entropy, len(frames))
+        with self._entered:
+            return self.engine.run(feeds)
+
+
+def _draw(entropy: EntropyInput, rows: int) -> Pixels:
+    return np.stack([expand(draw_seed(), entropy.bytes, entropy.generator) for _ in range(rows)])
+
+
+def _chosen_engine(manifest: Manifest, wanted: str | None) -> str:
+    if wanted is None:
+        return manifest.engine
+    if wanted not in ENGINES:
+        raise unknown("engine", wanted, ENGINES)
+    if ENGINES[wanted].format != manifest.model.format:
+        fitting = [name for name, entry in ENGINES.items() if entry.format == manifest.model.format]
+        raise UserError(f"engine {wanted!r} does not run {manifest.model.format}", hint=f"use {' or '.join(fitting)}")
+    return wanted
+
+
+def _check_graph(manifest: Manifest, engine: Engine) -> None:
+    """Refuse a graph that does not take and give what the manifest states."""
+    frame, entropy = manifest.frame, manifest.entropy
+    stated: dict[str, tuple[int | None, ...]] = {frame.name: (frame.batch, *frame.shape)}
+    if entropy:
+        stated[entropy.name] = (frame.batch, entropy.bytes)
+    found = {info.name: info.shape for info in engine.inputs if info.dtype == "uint8"}
+    if found != stated or len(found) < len(engine.inputs):
+        raise _contradiction("takes", ", ".join(map(str, engine.inputs)))
+    if {info.name for info in engine.outputs} != {record.name for record in manifest.outputs}:
+        raise _contradiction("gives", ", ".join(map(str, engine.outputs)))
+
+
+def _contradiction(verb: str, found: str) -> UserError:
+    return UserError(
+        f"the bundle's model {verb} {found}, which its manifest does not state", hint="build the bundle again"
+    )

@@ -1,0 +1,87 @@
+"""The daemon's life: open everything, run until the source ends or a signal comes, stop in order."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from edgemask_runtime.bundle import Bundle
+from edgemask_runtime.cameras import open_camera
+from edgemask_runtime.errors import EXIT_CANCELLED, EXIT_OK, UserError
+from edgemask_runtime.pipeline import Line
+from edgemask_runtime.predictor import Predictor
+from edgemask_runtime.sinks import open_sink
+
+NO_HTTP = "none"
+
+log = logging.getLogger("edgemaskd")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    bundle: Path
+    source: Path | None
+    listen: str
+    max_frames: int | None
+    fps: float | None
+    loop: bool
+    threads: int
+    output: Path | None
+    engine: str | None
+
+
+def serve(options: Options) -> int:
+    """Run the bundle and return the exit code; UserError before anything starts when something is amiss."""
+    _check(options)
+    # A SimpleQueue, because its put may be called from a signal handler while the main thread waits in get.
+    reasons: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: reasons.put(received))
+    predictor = Predictor.open(Bundle.open(options.bundle), engine=options.engine, threads=options.threads)
+    with ExitStack() as running:
+        _start(predictor, options, reasons, running)
+        reason = reasons.get()
+    return EXIT_CANCELLED if reason == signal.SIGINT else EXIT_OK
+
+
+def _check(options: Options) -> None:
+    if options.source is None and options.listen == NO_HTTP:
+        raise UserError("nothing to do: no --source and no HTTP", hint="give --source PATH or --listen 127.0.0.1:8700")
+    alone = [name for name in ("max_frames", "fps", "loop", "output") if getattr(options, name) not in (None, False)]
+    if options.source is None and alone:
+        raise UserError(f"--{alone[0].replace('_', '-')} needs --source")
+
+
+def _start(predictor: Predictor, options: Options, reasons: SimpleQueue[int], running: ExitStack) -> None:
+    """Open what can fail, then start it; `running` stops it in the reverse order."""
+    line = _open_line(predictor, options, options.source, reasons) if options.source else None
+    if options.listen != NO_HTTP:
+        _start_http(predictor, options.listen, running)
+    engine, manifest = predictor.engine, predictor.manifest
+    log.info("%s for %s on %s %s", manifest.name, manifest.target, engine.name, engine.version)
+    if line:
+        running.callback(lambda: log.info("%s", line.summary()))
+        running.callback(line.stop)
+        line.start()
+
+
+def _open_line(predictor: Predictor, options: Options, source: Path, reasons: SimpleQueue[int]) -> Line:
+    camera = open_camera(source, predictor.manifest.frame, fps=options.fps, loop=options.loop)
+    sink = open_sink("jsonl", options.output)
+    return Line(predictor, camera, [sink], lambda: reasons.put(0), max_frames=options.max_frames)
+
+
+def _start_http(predictor: Predictor, listen: str, running: ExitStack) -> None:
+    # Why here: without HTTP neither uvicorn nor asyncio is loaded.
+    from edgemask_runtime.api.http import Api
+    from edgemask_runtime.api.server import Server, bind, url
+
+    bound = bind(listen)
+    running.callback(Server(Api(predictor), bound).close)
+    log.info("listening on %s", url(bound))
