@@ -147,7 +147,7 @@ class OnnxOps:
         return self._node("ReduceMax", [x.name, self._integers([axis + 1])], x.dtype, shape)
 
     def resize(self, x: OnnxValue, height: int, width: int) -> OnnxValue:
-        scales = np.array([1, height / x.shape[0], width / x.shape[1], 1], np.float32)
+        scales = np.array([1, _scale(x.shape[0], height), _scale(x.shape[1], width), 1], np.float32)
         inputs = [x.name, "", self._initializer(scales)]
         return self._node("Resize", inputs, x.dtype, (height, width, x.shape[2]), mode="linear")
 
@@ -182,6 +182,13 @@ class OnnxOps:
             self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
             self._constants[key] = name
         return self._constants[key]
+
+
+def _scale(size: int, new_size: int) -> np.float32:
+    """`new_size / size`, or one step above it where an engine, which multiplies and truncates, would lose a pixel."""
+    scale = np.float32(new_size / size)
+    whole = int(scale * np.float32(size)) == new_size
+    return scale if whole else np.nextafter(scale, np.float32(np.inf))
 
 
 def value_info(x: OnnxValue, batch: int | str | None) -> onnx.ValueInfoProto:

@@ -65,8 +65,9 @@ class TfliteOps:
         """Have the operator that makes `x` write tensor `index` instead, under a name that keeps its step."""
         tensor = self._subgraph.tensors[index]
         if not any(x.index in operator.outputs for operator in self.operators):
-            self._operator("RESHAPE", [x.index, self._integers(tensor.shape)], [index], version=1)
-        tensor.name = self._names.fresh(text(tensor.name)).encode()
+            self._operator("RESHAPE", [x.index, self._integers(tensor.shape)], [index])
+        made_as = text(self._subgraph.tensors[x.index].name)
+        tensor.name = f"{made_as}/{text(tensor.name)}".encode()
         for operator in self.operators:
             operator.inputs = [index if i == x.index else i for i in operator.inputs]
             operator.outputs = [index if i == x.index else i for i in operator.outputs]
