@@ -1,3 +1,66 @@
-"""Bake gradient-masking preprocessing into vision models, measure what it buys, and pack the result for devices."""
+"""Bake gradient-masking preprocessing into vision models, measure what it buys, and pack the result for devices.
+
+import edgemask
+
+baked = edgemask.bake("model.onnx", "masked.onnx", masks=["jpeg:quality=75"])
+baked.proof.masked
+edgemask.verify("masked.onnx", source="model.onnx", images="photos/").passed
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgemask.baking import Baked, bake
+    from edgemask.bundle import Built, build
+    from edgemask.errors import UserError
+    from edgemask.inspection import explain, inspect
+    from edgemask.parity import Parity
+    from edgemask.prediction import predict
+    from edgemask.proof import Proof
+    from edgemask.recipe import Recipe
+    from edgemask.suggest import init
+    from edgemask.verification import verify
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Baked",
+    "Built",
+    "Parity",
+    "Proof",
+    "Recipe",
+    "UserError",
+    "bake",
+    "build",
+    "explain",
+    "init",
+    "inspect",
+    "predict",
+    "verify",
+]
+
+_HOMES = {
+    "Baked": "baking",
+    "Built": "bundle",
+    "Parity": "parity",
+    "Proof": "proof",
+    "Recipe": "recipe",
+    "UserError": "errors",
+    "bake": "baking",
+    "build": "bundle",
+    "explain": "inspection",
+    "init": "suggest",
+    "inspect": "inspection",
+    "predict": "prediction",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is asked for: `edgemask --help` need not wait for onnx."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgemask' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"edgemask.{_HOMES[name]}"), name)

@@ -81,12 +81,6 @@ class Chain:
                 outputs = tail.step.build(ops, outputs)
         return {name: run.as_given(name, value) for name, value in outputs.items()}
 
-    def run_prefix(self, ops: Ops[T], frame: T, entropy: T | None, watch: Watch[T]) -> None:
-        """Run only what stands in front of the model; `watch` sees what each step gives."""
-        run = _Run(self, ops, entropy, lambda x: {}, watch)
-        for link in self.links:
-            frame = run.mapped(link, frame)
-
 
 class _Run(Generic[T]):
     """One run of a chain on one interpreter."""
@@ -159,9 +153,7 @@ def resolve(
     if len(inputs) != 1:
         names = ", ".join(info.name for info in inputs)
         raise UserError(f"the model has {len(inputs)} inputs ({names})", "Edgemask bakes models that take one image")
-    links: list[Link] = []
-    for step in steps:
-        _append(links, step, frame)
+    links = list(resolve_prefix(frame, steps).links)
     source = _named(links[-1]) if links else "the frame"
     _append(links, fit_input(inputs[0], _end(links, frame), layout, source), frame)
     specs = {info.name: output_spec(info) for info in model_outputs}
@@ -170,6 +162,19 @@ def resolve(
         specs = {**wrap.added(), **specs}
     tails = _fold_outputs(specs, outputs, first=len(links) + 1)
     return Chain(frame, tuple(links), tuple(model_outputs), tails, tails[-1].gives if tails else specs)
+
+
+def resolve_prefix(frame: Spec, steps: Sequence[Map | Wrap]) -> Chain:
+    """The chain of `steps` in front of a model that is not there."""
+    links: list[Link] = []
+    for step in steps:
+        _append(links, step, frame)
+    return Chain(frame, tuple(links), (), (), {})
+
+
+def end_of(frame: Spec, steps: Sequence[Map | Wrap]) -> Spec:
+    """What flows into the model behind `steps`; UserError says which step does not fit."""
+    return _end(resolve_prefix(frame, steps).links, frame)
 
 
 def _append(links: list[Link], step: Map | Wrap, frame: Spec) -> None:

@@ -146,7 +146,7 @@ def find(kind: str, roles: tuple[Role, ...]) -> type[Step]:
     """The step called `kind`, if its role is one of `roles`."""
     kinds = {name: cls for name, cls in registry().items() if cls.role in roles}
     if kind not in kinds:
-        raise unknown(" or ".join(roles), kind, kinds)
+        raise unknown("step", kind, kinds)
     return kinds[kind]
 
 

@@ -29,10 +29,10 @@ class Median(Mask):
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
         x = ops.pad(x, ((1, 1), (1, 1), (0, 0)), "edge")
         low, middle, high = _sorted(ops, _windows(ops, x, axis=0))
-        greatest = _greatest(ops, _windows(ops, low, axis=1))
-        median = _sorted(ops, _windows(ops, middle, axis=1))[1]
-        smallest = _smallest(ops, _windows(ops, high, axis=1))
-        return _sorted(ops, (greatest, median, smallest))[1]
+        greatest_low = _largest(ops, _windows(ops, low, axis=1))
+        middle_middle = _middle(ops, _windows(ops, middle, axis=1))
+        smallest_high = _smallest(ops, _windows(ops, high, axis=1))
+        return _middle(ops, (greatest_low, middle_middle, smallest_high))
 
 
 def _windows(ops: Ops[T], x: T, axis: int) -> tuple[T, T, T]:
@@ -48,7 +48,12 @@ def _sorted(ops: Ops[T], values: Sequence[T]) -> tuple[T, T, T]:
     return ops.min(low, c), ops.max(low, ops.min(high, c)), ops.max(high, c)
 
 
-def _greatest(ops: Ops[T], values: Sequence[T]) -> T:
+def _middle(ops: Ops[T], values: Sequence[T]) -> T:
+    a, b, c = values
+    return ops.max(ops.min(a, b), ops.min(ops.max(a, b), c))
+
+
+def _largest(ops: Ops[T], values: Sequence[T]) -> T:
     a, b, c = values
     return ops.max(ops.max(a, b), c)
 

@@ -1,0 +1,5 @@
+"""`python -m edgemask` is `edgemask`."""
+
+from edgemask.cli import main
+
+main()

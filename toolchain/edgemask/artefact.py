@@ -1,0 +1,91 @@
+"""A baked file and what it says of itself: the label that lies in it under `edgemask`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgemask.chain import Chain
+from edgemask.errors import Faults, UserError, structure
+from edgemask.models import METADATA_KEY, Model, read_model
+from edgemask.steps import Role, Step
+from edgemask_runtime.bundle import EntropyInput, FrameInput, OutputRecord, SourceRecord
+from edgemask_runtime.strict_json import parse
+
+
+@dataclass(frozen=True)
+class StepNote:
+    """A step as the file states it."""
+
+    kind: str
+    role: Role
+    parameters: dict[str, Any]
+    takes: str
+    gives: str
+    entropy_bytes: int
+
+
+@dataclass(frozen=True)
+class Label:
+    """What was baked, in schema 1. It claims nothing that the graph itself can show."""
+
+    schema: Literal[1]
+    edgemask: str
+    name: str
+    source: SourceRecord
+    frame: FrameInput
+    entropy: EntropyInput | None
+    chain: tuple[StepNote, ...]
+    outputs: tuple[OutputRecord, ...]
+    labels: tuple[str, ...] | None
+    thresholds: dict[str, float]
+    assumed: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """One line, sorted keys."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A baked model and its label."""
+
+    model: Model
+    label: Label
+
+
+def read_artefact(path: Path) -> Artefact:
+    """Read a baked file; UserError when it is no model, or was not baked."""
+    return as_artefact(read_model(path))
+
+
+def as_artefact(model: Model) -> Artefact:
+    """The baked file that `model` is; UserError when it was not baked or its label is broken."""
+    if METADATA_KEY not in model.metadata:
+        raise UserError(f"{model.path} was not baked by edgemask", "`edgemask bake MODEL -o OUT` makes such a file")
+    where = f"{model.path}: {METADATA_KEY}"
+    faults = Faults(where)
+    label = structure(Label, parse(model.metadata[METADATA_KEY], where), "$", faults)
+    if faults:
+        raise faults.error("bake the model again")
+    return Artefact(model, label)
+
+
+def notes(chain: Chain) -> tuple[StepNote, ...]:
+    """The chain's steps as the label states them."""
+    links = [
+        _note(link.step, str(link.takes), str(link.gives), link.entropy[1] - link.entropy[0]) for link in chain.links
+    ]
+    befores = [[info.name for info in chain.model_outputs], *(list(tail.gives) for tail in chain.tails)]
+    tails = [
+        _note(tail.step, ", ".join(before), ", ".join(name for name in tail.gives if name not in before), 0)
+        for tail, before in zip(chain.tails, befores, strict=False)
+    ]
+    return (*links, *tails)
+
+
+def _note(step: Step, takes: str, gives: str, entropy_bytes: int) -> StepNote:
+    return StepNote(step.kind, step.role, step.parameters(), takes, gives, entropy_bytes)

@@ -1,0 +1,158 @@
+"""Baking: a trained model and a recipe to one file, tested before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgemask import __version__
+from edgemask.artefact import Artefact, Label, as_artefact, notes
+from edgemask.chain import Chain, resolve
+from edgemask.errors import UserError
+from edgemask.models import METADATA_KEY, SUFFIXES, Model, read_model
+from edgemask.parity import Parity, random_frames, verify_chain
+from edgemask.proof import Proof, prove
+from edgemask.recipe import Recipe, read_recipe
+from edgemask.spec import Spec
+from edgemask.steps import Step
+from edgemask.suggest import frame_spec, front_step, suggest
+from edgemask_runtime.bundle import EntropyInput, FrameInput, OutputRecord, SourceRecord
+from edgemask_runtime.entropy import DEFAULT_GENERATOR
+from edgemask_runtime.files import write_atomic
+
+OutputRole = Literal["raw", "probabilities", "top-scores", "top-indices", "suspicion"]
+_OUTPUT_ROLES: dict[str, OutputRole] = {
+    "probabilities": "probabilities",
+    "top_scores": "top-scores",
+    "top_indices": "top-indices",
+    "suspicion": "suspicion",
+}
+SELF_TEST_FRAMES = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be baked: the trained model, the recipe and the chain that they make."""
+
+    source: Model
+    recipe: Recipe
+    chain: Chain
+
+
+@dataclass(frozen=True)
+class Baked:
+    """A baked file in memory, with what its own graph and a run of it show."""
+
+    artefact: Artefact
+    proof: Proof
+    parity: Parity
+
+
+def plan(model: Path | None = None, *, masks: Iterable[str | Step] = (), recipe: Path | Recipe | None = None) -> Plan:
+    """Read model and recipe and fit the chain; at least one of them must be given.
+
+    Masks are added before the recipe's normalise step. UserError: files that cannot be read, steps that do not fit,
+    a model that is not the recipe's.
+    """
+    added = [front_step(mask) for mask in masks]
+    if recipe is None:
+        if model is None:
+            raise UserError("neither a model nor a recipe is given")
+        source = read_model(model)
+        read = suggest(source, added)
+    else:
+        read = (recipe if isinstance(recipe, Recipe) else read_recipe(recipe)).with_masks(added)
+        source = read_model(read.model_path)
+        _check_same(model, source, read)
+    if METADATA_KEY in source.metadata:
+        raise UserError(f"{source.path} is baked already", "bake the trained model")
+    chain = resolve(frame_spec(read), read.steps, source.inputs, source.outputs, read.outputs, read.model.layout)
+    _check_thresholds(read, chain)
+    return Plan(source, read, chain)
+
+
+def bake_plan(made: Plan) -> Baked:
+    """Bake in memory, walk the graph, and run it against the reference on random frames; UserError if they differ."""
+    label = _label(made)
+    data = made.source.graft(made.chain, label.to_json())
+    artefact = as_artefact(type(made.source)(made.source.path, data))
+    parity = verify_chain(artefact, made.chain, random_frames(made.chain.frame, SELF_TEST_FRAMES), made.source)
+    parity.require()
+    return Baked(artefact, prove(artefact.model.graph()), parity)
+
+
+def bake(
+    model: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    masks: Sequence[str | Step] = (),
+    recipe: str | Path | Recipe | None = None,
+) -> Baked:
+    """Bake `model` behind `masks` or a recipe, and write it to `out` if given.
+
+    `masks` are steps or their text, such as "jpeg:quality=75". Nothing is written when the baked file does not answer
+    as the reference does. UserError: any fault of the input.
+    """
+    recipe = Path(recipe) if isinstance(recipe, str) else recipe
+    made = plan(Path(model) if model is not None else None, masks=masks, recipe=recipe)
+    if out is not None:
+        check_suffix(Path(out), made.source)
+    baked = bake_plan(made)
+    if out is not None:
+        write_atomic(Path(out), baked.artefact.model.data)
+    return baked
+
+
+def check_suffix(out: Path, source: Model) -> None:
+    """UserError unless `out` has the suffix of the model's own format."""
+    if SUFFIXES.get(out.suffix.lower()) != source.format:
+        suffix = next(suffix for suffix, name in SUFFIXES.items() if name == source.format)
+        raise UserError(
+            f"{out}: a baked {source.format} model ends in {suffix}", "formats are not converted into each other yet"
+        )
+
+
+def _check_same(model: Path | None, source: Model, recipe: Recipe) -> None:
+    if model is not None and model.resolve() != source.path.resolve() and read_model(model).sha256 != source.sha256:
+        raise UserError(f"{model} is not the recipe's model {recipe.model_path}", "name one of them")
+
+
+def _check_thresholds(recipe: Recipe, chain: Chain) -> None:
+    unknown = [
+        name for name in recipe.thresholds if _OUTPUT_ROLES.get(name) != "suspicion" or name not in chain.outputs
+    ]
+    if unknown:
+        raise UserError(f"$.thresholds.{unknown[0]}: no step gives this output", "feature-squeeze gives 'suspicion'")
+
+
+def _label(made: Plan) -> Label:
+    recipe, chain, source = made.recipe, made.chain, made.source
+    entropy = EntropyInput("entropy", chain.entropy_bytes, DEFAULT_GENERATOR) if chain.entropy_bytes else None
+    return Label(
+        schema=1,
+        edgemask=__version__,
+        name=recipe.name,
+        source=SourceRecord(source.path.name, source.sha256),
+        frame=_frame_input(chain.frame, source),
+        entropy=entropy,
+        chain=notes(chain),
+        outputs=tuple(_output_record(name, spec, source) for name, spec in chain.outputs.items()),
+        labels=recipe.labels() or source.labels,
+        thresholds=dict(recipe.thresholds),
+        assumed=recipe.assumed,
+    )
+
+
+def _frame_input(frame: Spec, source: Model) -> FrameInput:
+    batch = 1 if source.format == "tflite" else source.inputs[0].shape[0]
+    height, width, channels = frame.sample
+    return FrameInput("frame", "uint8", batch, height, width, channels, frame.colour or "rgb")
+
+
+def _output_record(name: str, spec: Spec, source: Model) -> OutputRecord:
+    given = next((info for info in source.outputs if info.name == name), None)
+    if given is not None:
+        return OutputRecord(name, given.dtype, given.shape, "raw")
+    return OutputRecord(name, spec.dtype, spec.shape, _OUTPUT_ROLES.get(name, "raw"))

@@ -1,0 +1,106 @@
+"""Bundles: a baked model, verified on real images, with its manifest and evidence, for one target."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgemask import __version__
+from edgemask.artefact import Artefact
+from edgemask.baking import Baked, Plan, bake_plan, plan
+from edgemask.parity import Parity, random_frames, verify_chain
+from edgemask.proof import Proof
+from edgemask.recipe import RuntimeEntry
+from edgemask.report import render
+from edgemask.target import Target, find_target
+from edgemask.verification import RANDOM_FRAMES, load_frames
+from edgemask_runtime.bundle import (
+    SUFFIX,
+    Manifest,
+    ModelRecord,
+    ProofRecord,
+    StepRecord,
+    file_records,
+    payload_digest,
+    write_bundle,
+)
+from edgemask_runtime.files import write_atomic
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bundle and its report on disk."""
+
+    bundle: Path
+    report: Path
+    manifest: Manifest
+    proof: Proof
+    parity: Parity
+    digest: str
+
+
+def build(recipe: str | Path, target: str, out: str | Path | None = None, *, images: str | Path | None = None) -> Built:
+    """Bake `recipe`, verify it on real images and random frames, and write the bundle for `target`.
+
+    `images` is a file or folder, the recipe's if left out; `out` is a folder, build/TARGET if left out. Nothing is
+    written unless parity holds. UserError: any fault of input.
+    """
+    board = find_target(target)
+    made = plan(recipe=Path(recipe))
+    baked = bake_plan(made)
+    parity = _verified(made, baked, Path(images) if images is not None else made.recipe.images_path)
+    manifest = manifest_of(baked.artefact, baked.proof, board, made.recipe.runtime)
+    folder = Path(out) if out is not None else Path("build") / target
+    folder.mkdir(parents=True, exist_ok=True)
+    bundle, report = folder / f"{manifest.name}-{target}{SUFFIX}", folder / "report.md"
+    evidence = {"parity": parity.to_json(), "machine": _machine()}
+    write_bundle(bundle, manifest, {manifest.model.file: baked.artefact.model.data}, evidence)
+    write_atomic(report, render(manifest, baked.proof, parity, made.recipe.assumed).encode())
+    return Built(bundle, report, manifest, baked.proof, parity, payload_digest(manifest))
+
+
+def manifest_of(artefact: Artefact, proof: Proof, target: Target, runtime: RuntimeEntry) -> Manifest:
+    """What the device is told: it follows from the baked file, the proof and the target alone."""
+    model, label = artefact.model, artefact.label
+    file = f"model.{model.format}"
+    return Manifest(
+        schema=1,
+        name=label.name,
+        target=target.name,
+        engine=getattr(target.engines, model.format),
+        model=ModelRecord(file, model.format, label.source),
+        frame=label.frame,
+        entropy=label.entropy,
+        chain=tuple(
+            StepRecord(note.kind, note.role, note.parameters, proof.steps.get(f"{i}.{note.kind}", False), note.gives)
+            for i, note in enumerate(label.chain, 1)
+        ),
+        outputs=label.outputs,
+        labels=label.labels,
+        thresholds=label.thresholds,
+        max_age_ms=runtime.max_age_ms,
+        proof=ProofRecord(proof.masked, proof.cut_by, ", ".join(proof.lift_at) or None),
+        tools={"edgemask": __version__},
+        files=file_records({file: model.data}),
+    )
+
+
+def _verified(made: Plan, baked: Baked, images: Path | None) -> Parity:
+    frames = load_frames(images, made.chain.frame) if images else []
+    randoms = random_frames(made.chain.frame, RANDOM_FRAMES)
+    parity = verify_chain(baked.artefact, made.chain, randoms, made.source, frames)
+    parity.require()
+    return parity
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "arch": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }

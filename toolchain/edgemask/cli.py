@@ -1,0 +1,157 @@
+"""The command line: `edgemask`. No logic here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgemask import __version__
+
+app = typer.Typer(
+    help="Bake gradient-masking preprocessing into vision models, prove what it cuts, and pack the result for devices.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Masks = Annotated[
+    list[str], typer.Option("--mask", help="A mask in front of the model: jpeg, jpeg:quality=75. Repeatable.")
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe, edgemask.toml.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgemask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def bake(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The baked file, with the model's own suffix.")],
+    model: Annotated[Path | None, typer.Argument(help="A trained model: .onnx or .tflite.")] = None,
+    mask: Masks = [],  # noqa: B006
+    recipe: RecipeFile = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the chain as a table.")] = False,
+) -> None:
+    """Bake masks and preprocessing into a trained model.
+
+    The file is run against the reference before it is written.
+    """
+    from edgemask import bake as run
+    from edgemask import explain as explained
+    from edgemask.listing import proof_text
+
+    baked = run(model, out, masks=mask, recipe=recipe)
+    if explain:
+        typer.echo(explained(baked) + "\n")
+    for note in baked.artefact.label.assumed:
+        typer.echo(f"note: {note}; state it in a recipe (edgemask init)", err=True)
+    typer.echo(f"{out}: {len(baked.artefact.model.data):,} bytes\n{proof_text(baked.proof.to_json())}")
+
+
+@app.command()
+def inspect(artefact: Annotated[Path, typer.Argument(help="A model file, baked or not.")], json: Json = False) -> None:
+    """Walk a file's own graph: its steps, which of them cut the gradient, and the proof."""
+    from edgemask import inspect as run
+    from edgemask.listing import as_json, inspection_text
+
+    found = run(artefact)
+    typer.echo(as_json(found) if json else inspection_text(found))
+
+
+@app.command()
+def verify(
+    artefact: Annotated[Path, typer.Argument(help="A baked file.")],
+    source: Annotated[Path | None, typer.Option(help="The trained model that was baked.")] = None,
+    recipe: RecipeFile = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of images, or one image.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare a baked file with the reference chain and the trained model; exit 1 if they differ."""
+    from edgemask import verify as run
+    from edgemask.listing import as_json, parity_text
+
+    parity = run(artefact, source=source, recipe=recipe, images=images)
+    typer.echo(as_json(parity.to_json()) if json else parity_text(parity))
+    raise typer.Exit(0 if parity.passed else 1)
+
+
+@app.command()
+def init(
+    model: Annotated[Path, typer.Argument(help="A trained model: .onnx or .tflite.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where to write the recipe.")] = Path("edgemask.toml"),
+    mask: Masks = [],  # noqa: B006
+    force: Annotated[bool, typer.Option(help="Replace an existing recipe.")] = False,
+) -> None:
+    """Write a recipe from what a model tells of itself."""
+    from edgemask import init as run
+
+    written = run(model, out, masks=mask, force=force)
+    typer.echo(f"{written}: check what it says, then `edgemask build {written} --target host`")
+
+
+@app.command()
+def predict(
+    artefact: Annotated[Path, typer.Argument(help="A baked file.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    json: Json = False,
+) -> None:
+    """Answer for image files, one line each."""
+    from edgemask import predict as run
+    from edgemask.listing import answer_text, json_line
+
+    for answer in run(artefact, images):
+        typer.echo(json_line(answer) if json else answer_text(answer))
+
+
+@app.command()
+def masks(json: Json = False) -> None:
+    """List every step that a recipe can name, with its parameters."""
+    from edgemask.listing import as_json, catalogue_text, step_catalogue
+
+    typer.echo(as_json(step_catalogue()) if json else catalogue_text())
+
+
+@app.command()
+def targets(json: Json = False) -> None:
+    """List the boards that bundles are built for."""
+    from edgemask.listing import as_json, target_list, targets_text
+
+    typer.echo(as_json(target_list()) if json else targets_text())
+
+
+@app.command()
+def build(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, edgemask.toml.")],
+    target: Annotated[str, typer.Option(help="The board: see `edgemask targets`.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for bundle and report.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Images for parity, instead of the recipe's.")] = None,
+    json: Json = False,
+) -> None:
+    """Bake, verify on real images and write the bundle for a board."""
+    from edgemask import build as run
+    from edgemask.listing import as_json, built_text, built_values
+
+    built = run(recipe, target, out, images=images)
+    typer.echo(as_json(built_values(built)) if json else built_text(built))
+
+
+def main() -> None:
+    """Run the command line; exit 2 for a user's error, 130 when cancelled, 1 for a bug or failed parity."""
+    from edgemask.errors import run_main
+
+    sys.exit(run_main(app))

@@ -1,0 +1,162 @@
+"""Plain data as people read it in a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from edgemask.bundle import Built
+from edgemask.params import describe
+from edgemask.parity import Parity
+from edgemask.steps import Step, registry
+from edgemask.target import targets
+
+
+def columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows under a header, in columns as wide as they need."""
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def inspection_text(inspection: Mapping[str, Any]) -> str:
+    """What `inspect` found, for reading."""
+    lines = [f"{inspection['file']}: {inspection['format']}, sha256 {inspection['sha256']}"]
+    for side in ("inputs", "outputs"):
+        lines += [f"{side[:-1]:6}  {p['name']}: {p['dtype']} {_shape(p['shape'])}" for p in inspection[side]]
+    chain = chain_text(inspection) if inspection["steps"] else "not baked: all of it is the model's own"
+    return "\n".join([*lines, "", chain, "", proof_text(inspection["proof"])])
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON."""
+    return json.dumps(value, indent=2)
+
+
+def json_line(value: Any) -> str:
+    """JSON on one line."""
+    return json.dumps(value)
+
+
+def target_list() -> list[dict[str, Any]]:
+    """Every target as plain data."""
+    return [asdict(target) for target in targets().values()]
+
+
+def targets_text() -> str:
+    """The targets as a table."""
+    rows = [(t.name, t.arch, t.python, t.engines.onnx, t.engines.tflite, t.title) for t in targets().values()]
+    return columns(("target", "arch", "python", "onnx on", "tflite on", "what it is"), rows)
+
+
+def built_values(built: Built) -> dict[str, Any]:
+    """What was built, as plain data."""
+    return {
+        "bundle": str(built.bundle),
+        "report": str(built.report),
+        "payload_digest": built.digest,
+        "proof": asdict(built.manifest.proof),
+        "parity": built.parity.to_json(),
+    }
+
+
+def built_text(built: Built) -> str:
+    """What was built, for reading."""
+    kilobytes = built.bundle.stat().st_size / 1024
+    lines = [parity_text(built.parity), "", proof_text(built.proof.to_json()), ""]
+    lines += [f"bundle  {built.bundle} ({kilobytes:.0f} kB)", f"report  {built.report}", f"digest  {built.digest}"]
+    return "\n".join(lines)
+
+
+def step_catalogue() -> list[dict[str, Any]]:
+    """Every step there is: kind, role, parameters, paper."""
+    order = ("mask", "wrap", "frame", "output")
+    return [_step_entry(cls) for cls in sorted(registry().values(), key=lambda cls: (order.index(cls.role), cls.kind))]
+
+
+def catalogue_text() -> str:
+    """The catalogue as a table."""
+    rows = [
+        (entry["kind"], entry["role"], _parameters(entry["parameters"]), entry["summary"]) for entry in step_catalogue()
+    ]
+    return columns(("kind", "role", "parameters", "what it does"), rows)
+
+
+def chain_text(inspection: Mapping[str, Any]) -> str:
+    """The chain step by step: what goes in and out, bytes of entropy, whether it cuts the gradient."""
+    rows = [(index, *_step_row(step)) for index, step in enumerate(inspection["steps"], 1)]
+    return columns(("step", "kind", "role", "parameters", "takes", "gives", "entropy bytes", "cuts"), rows)
+
+
+def proof_text(proof: Mapping[str, Any]) -> str:
+    """What the graph shows, and what it does not."""
+    verdict = "not masked: a gradient path joins frame and model"
+    if proof["masked"]:
+        verdict = f"masked: every path from frame to model is cut by {', '.join(proof['cut_by'])}"
+    lifts = f"the model can be lifted out, with its full gradient, at: {', '.join(proof['lift_at']) or '-'}"
+    return f"{verdict}\n{lifts}\nmasking does not stop an attacker who adapts (docs/threat-model.md)"
+
+
+def parity_text(parity: Parity) -> str:
+    """Parity as a table with a verdict."""
+    rows = [
+        (e.name, e.values, f"{e.differing_share:.4%}", f"{e.max_difference:.3g}", "ok" if e.passed else "FAILS")
+        for e in (*parity.steps, *parity.outputs)
+    ]
+    lines = [columns(("what", "values", "differing", "largest", ""), rows)]
+    frames = f"{parity.images} images and {parity.random_frames} random frames on {parity.engine}"
+    lines.append(f"{'parity holds' if parity.passed else 'parity FAILS'}: {frames}")
+    if parity.replays is not None:
+        lines.append(f"entropy decides the masked tensor: {'yes' if parity.replays else 'NO'}")
+    if not parity.outputs:
+        lines.append("only the prefix was verified: name the trained model with --source to verify the outputs")
+    return "\n".join(lines)
+
+
+def answer_text(answer: Mapping[str, Any]) -> str:
+    """One answer on one line."""
+    guesses = ", ".join(_guess(guess) for guess in answer["top"])
+    told = guesses or "; ".join(f"{name}: {_short(value)}" for name, value in answer["outputs"].items())
+    suspicion = "" if answer["suspicious"] is None else f"  suspicious: {'YES' if answer['suspicious'] else 'no'}"
+    height, width = answer.get("resized_from") or (0, 0)
+    resized = f"  (resized from {width}×{height})" if width else ""
+    return f"{answer['image']}: {told}{suspicion}{resized}"
+
+
+def _step_row(step: Mapping[str, Any]) -> Sequence[object]:
+    params = ",".join(f"{name}={value}" for name, value in step["params"].items() if value not in (None, ""))
+    cuts = "yes" if step["cuts"] else "no"
+    return step["kind"], step["role"], params, step["takes"], step["gives"], step["entropy_bytes"], cuts
+
+
+def _step_entry(cls: type[Step]) -> dict[str, Any]:
+    summary = (cls.__doc__ or "").strip().splitlines()[0]
+    return {
+        "kind": cls.kind,
+        "role": cls.role,
+        "summary": summary,
+        "parameters": describe(cls),
+        "retrain": cls.retrain,
+        "paper": cls.paper,
+    }
+
+
+def _parameters(parameters: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{p['name']}={p['default']}" if p.get("default") is not None else p["name"] for p in parameters)
+
+
+def _guess(guess: Mapping[str, Any]) -> str:
+    name = guess["label"] or f"class {guess['index']}"
+    return name if guess["score"] is None else f"{name} {guess['score']:.3f}"
+
+
+def _shape(shape: Sequence[int | None]) -> str:
+    return "×".join("N" if size is None else str(size) for size in shape)
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"

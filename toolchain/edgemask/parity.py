@@ -1,0 +1,222 @@
+"""Parity: the baked file on its own engine against the reference chain and the trained model on its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgemask.artefact import Artefact
+from edgemask.chain import Chain, Link
+from edgemask.errors import UserError
+from edgemask.models import Graph, Model
+from edgemask.ops.numpy import NumpyOps
+from edgemask.ops.protocol import Array
+from edgemask.spec import Spec
+from edgemask.steps import Map
+from edgemask_runtime.engines import Engine, open_engine
+
+Frames = Sequence[NDArray[np.uint8]]
+MAX_DIFFERING_SHARE = 1e-4
+"""Of whole numbers: rounding may fall to the other side where an engine sums in another order."""
+MAX_RELATIVE_ERROR = 1e-4
+"""Of real numbers, against the largest of them."""
+ENTROPY_DRAWS = 16
+SEED = 20180201
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One step or output over all frames: how many values were compared and how far apart they were."""
+
+    name: str
+    values: int
+    differing_share: float
+    max_difference: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What a run of the baked file showed.
+
+    `outputs` is empty when no trained model was there to compare with: then only the prefix was verified.
+    `replays`: the same entropy gave the same answer, and other entropy another masked tensor (None without entropy).
+    """
+
+    engine: str
+    images: int
+    random_frames: int
+    steps: tuple[Agreement, ...]
+    outputs: tuple[Agreement, ...]
+    replays: bool | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that was compared agrees."""
+        return self.replays is not False and all(entry.passed for entry in (*self.steps, *self.outputs))
+
+    def require(self) -> None:
+        """UserError that names what differs, unless parity holds."""
+        failed = [entry for entry in (*self.steps, *self.outputs) if not entry.passed]
+        if self.replays is False:
+            raise UserError("parity fails: the entropy input does not decide the masked tensor")
+        if failed:
+            lines = [
+                f"{e.name}: {e.differing_share:.3%} of values differ, by {e.max_difference:g} at most" for e in failed
+            ]
+            raise UserError("parity fails: " + "; ".join(lines), "nothing was written; please report this model")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def random_frames(frame: Spec, count: int) -> list[NDArray[np.uint8]]:
+    """Frames of uniform noise, the same ones every time: [1, H, W, C] each."""
+    source = np.random.default_rng(SEED)
+    return [source.integers(0, 256, (1, *frame.sample), np.uint8) for _ in range(count)]
+
+
+def verify_chain(
+    artefact: Artefact, chain: Chain, randoms: Frames, source: Model | None = None, images: Frames = ()
+) -> Parity:
+    """Run the baked file on every frame and compare step by step, and its outputs if `source` is given."""
+    trial = _Trial(artefact, chain)
+    frames = [_batched(frame, artefact.label.frame.batch) for frame in (*images, *randoms)]
+    steps, outputs = _Tally(), _Tally()
+    trained = source.open() if source else None
+    for index, frame in enumerate(frames):
+        entropy = trial.entropy(index, len(frame))
+        trial.compare_steps(frame, entropy, steps)
+        if trained is not None:
+            trial.compare_outputs(frame, entropy, trained, outputs)
+    replays = trial.replays(frames[0]) if chain.entropy_bytes else None
+    return Parity(trial.engine_name, len(images), len(randoms), steps.agreements(), outputs.agreements(), replays)
+
+
+class _Trial:
+    """A baked file opened twice: as it is, and with the end of every step as a further output."""
+
+    def __init__(self, artefact: Artefact, chain: Chain) -> None:
+        model = artefact.model
+        self._chain = chain
+        self._ends = step_ends(model.graph(), chain)
+        data, self._probes = model.probe(list(self._ends.values()))
+        self._probed = open_engine(model.engine, data)
+        self._engine = model.open()
+        self.engine_name = f"{self._engine.name} {self._engine.version}"
+
+    def entropy(self, index: int, batch: int) -> NDArray[np.uint8] | None:
+        """Bytes for the frame of this index, the same ones every time."""
+        if not self._chain.entropy_bytes:
+            return None
+        source = np.random.default_rng((SEED, index))
+        return source.integers(0, 256, (batch, self._chain.entropy_bytes), np.uint8)
+
+    def compare_steps(self, frame: Array, entropy: Array | None, tally: _Tally) -> None:
+        """Each step alone, on what the baked file itself gave it."""
+        given = self._probed.run(_feeds(frame, entropy))
+        x = frame
+        for link in self._chain.links:
+            if link.index in self._ends and isinstance(link.step, Map):
+                expected = link.step.build(NumpyOps(), x, _share(link, entropy))
+                x = given[self._probes[self._ends[link.index]]]
+                tally.add(link.name, expected, x, whole=link.gives.dtype != "float32")
+
+    def compare_outputs(self, frame: Array, entropy: Array | None, trained: Engine, tally: _Tally) -> None:
+        """The whole file against the reference chain around the trained model."""
+        given = self._engine.run(_feeds(frame, entropy))
+        name = trained.inputs[0].name
+        expected = self._chain.run(NumpyOps(), frame, entropy, lambda x: trained.run({name: _contiguous(x)}))
+        for output, value in expected.items():
+            tally.add(output, value, given[output], whole=value.dtype.kind in "iub")
+
+    def replays(self, frame: Array) -> bool:
+        """The same entropy gives the same masked tensors, and one of 16 other draws gives others."""
+        first = self._masked(frame, self.entropy(0, len(frame)))
+        again = self._masked(frame, self.entropy(0, len(frame)))
+        others = (self._masked(frame, self.entropy(draw, len(frame))) for draw in range(1, ENTROPY_DRAWS + 1))
+        return _same(first, again) and any(not _same(first, other) for other in others)
+
+    def _masked(self, frame: Array, entropy: Array | None) -> list[Array]:
+        given = self._probed.run(_feeds(frame, entropy))
+        stochastic = [link for link in self._chain.links if link.entropy[0] < link.entropy[1]]
+        return [given[self._probes[self._ends[link.index]]] for link in stochastic if link.index in self._ends]
+
+
+class _Tally:
+    """Collects how far values are apart, by name."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[Agreement]] = {}
+
+    def add(self, name: str, expected: Array, given: Array, *, whole: bool) -> None:
+        """Compare one pair of arrays; `whole` numbers must be equal, but for a few that fall to the other side."""
+        if expected.shape != given.shape:
+            raise UserError(f"parity fails: {name} has the shape {given.shape}, not {expected.shape}")
+        apart = np.abs(expected.astype(np.float64) - given.astype(np.float64))
+        reach = max(1.0, float(np.max(np.abs(expected), initial=0)))
+        limit = 0.0 if whole else MAX_RELATIVE_ERROR * reach
+        share = float(np.mean(~(apart <= limit))) if apart.size else 0.0
+        passed = share <= (MAX_DIFFERING_SHARE if whole else 0.0)
+        entry = Agreement(name, apart.size, share, float(np.max(apart, initial=0)), passed)
+        self._found.setdefault(name, []).append(entry)
+
+    def agreements(self) -> tuple[Agreement, ...]:
+        """One line a name over all frames."""
+        return tuple(_summed(entries) for entries in self._found.values())
+
+
+def step_ends(graph: Graph, chain: Chain) -> dict[int, str]:
+    """The tensor that each Map of the chain gives, by the step's index; steps that left no node are not in it."""
+    return {
+        link.index: end
+        for link in chain.links
+        if isinstance(link.step, Map)
+        for end in [_end(graph, link.name)]
+        if end is not None
+    }
+
+
+def _end(graph: Graph, step: str) -> str | None:
+    """The first tensor of the step's nodes that others read."""
+    made = [name for node in graph.nodes if node.step == step for name in node.outputs]
+    outside = {name for node in graph.nodes if node.step != step for name in node.inputs}
+    return next((name for name in made if name in outside), None)
+
+
+def _summed(entries: Sequence[Agreement]) -> Agreement:
+    values = sum(entry.values for entry in entries)
+    differing = sum(entry.differing_share * entry.values for entry in entries)
+    return Agreement(
+        entries[0].name,
+        values,
+        differing / max(values, 1),
+        max(entry.max_difference for entry in entries),
+        all(entry.passed for entry in entries),
+    )
+
+
+def _feeds(frame: Array, entropy: Array | None) -> dict[str, Array]:
+    return {"frame": frame} if entropy is None else {"frame": frame, "entropy": entropy}
+
+
+def _share(link: Link, entropy: Array | None) -> Array | None:
+    begin, end = link.entropy
+    return None if entropy is None or begin == end else entropy[:, begin:end]
+
+
+def _batched(frame: NDArray[np.uint8], batch: int | None) -> NDArray[np.uint8]:
+    return frame if batch in (None, 1) else np.repeat(frame, batch, 0)
+
+
+def _contiguous(x: Array) -> Array:
+    return np.ascontiguousarray(x)
+
+
+def _same(first: Sequence[Array], second: Sequence[Array]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,40 @@
+"""Answers of a baked file on image files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgemask.artefact import read_artefact
+from edgemask.bundle import manifest_of
+from edgemask.proof import prove
+from edgemask.recipe import RuntimeEntry
+from edgemask.target import find_target
+from edgemask_runtime.answers import read_outputs
+from edgemask_runtime.images import Picture, read_image
+from edgemask_runtime.predictor import Predictor
+
+
+def predict(artefact: str | Path, images: Sequence[str | Path]) -> Iterator[dict[str, Any]]:
+    """The answer for each image, as the daemon on this machine would give it; entropy is fresh for each."""
+    baked = read_artefact(Path(artefact))
+    manifest = manifest_of(baked, prove(baked.model.graph()), find_target("host"), RuntimeEntry())
+    frame = manifest.frame
+    pictures = [read_image(Path(p), width=frame.width, height=frame.height, colour=frame.colour) for p in images]
+    predictor = Predictor(manifest, baked.model.open())
+    for path, picture in zip(images, pictures, strict=True):
+        batch = np.repeat(picture.pixels[np.newaxis], frame.batch or 1, 0)
+        reading = read_outputs(manifest, predictor.predict(batch))
+        yield {"image": str(path), **_resized(picture), **_reading(reading)}
+
+
+def _resized(picture: Picture) -> dict[str, Any]:
+    return {"resized_from": list(picture.resized_from)} if picture.resized_from else {}
+
+
+def _reading(reading: Any) -> dict[str, Any]:
+    top = [{"index": guess.index, "label": guess.label, "score": guess.score} for guess in reading.top]
+    return {"top": top, "suspicious": reading.suspicious, "outputs": reading.outputs}

@@ -1,0 +1,170 @@
+"""The recipe: edgemask.toml as frozen dataclasses; every fault is reported at once."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tomllib
+
+from edgemask.errors import Faults, UserError, closest, structure
+from edgemask.model_input import Layout
+from edgemask.params import param
+from edgemask.spec import Colour
+from edgemask.steps import Map, Output, Role, Step, Wrap, registry
+from edgemask_runtime.files import read_bytes
+
+MAX_RECIPE_BYTES = 1 << 20
+MAX_LABELS_BYTES = 1 << 24
+STEP_ROLES: tuple[Role, ...] = ("frame", "mask", "wrap")
+OUTPUT_ROLES: tuple[Role, ...] = ("output",)
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """The trained model; paths are relative to the recipe."""
+
+    file: str
+    labels: str | None = None
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True)
+class FrameEntry:
+    """What the camera delivers."""
+
+    width: int = param(doc="width in pixels", low=1, high=16384)
+    height: int = param(doc="height in pixels", low=1, high=16384)
+    colour: Colour = param(doc="colour order")
+
+
+@dataclass(frozen=True)
+class VerifyEntry:
+    """Real images that parity is tested on; a path relative to the recipe."""
+
+    images: str | None = None
+
+
+@dataclass(frozen=True)
+class RuntimeEntry:
+    """What the daemon keeps to."""
+
+    max_age_ms: int = param(1000, doc="older frames are not answered", low=1, high=3_600_000)
+
+
+@dataclass(frozen=True)
+class _Document:
+    schema: Literal[1]
+    name: str
+    model: ModelEntry
+    frame: FrameEntry
+    steps: tuple[dict[str, Any], ...] = ()
+    outputs: tuple[dict[str, Any], ...] = ()
+    thresholds: dict[str, float] = field(default_factory=dict)
+    verify: VerifyEntry = field(default_factory=VerifyEntry)
+    runtime: RuntimeEntry = field(default_factory=RuntimeEntry)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to bake: model, frame, steps, outputs; `folder` is where its paths start."""
+
+    name: str
+    folder: Path
+    model: ModelEntry
+    frame: FrameEntry
+    steps: tuple[Map | Wrap, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    verify: VerifyEntry = field(default_factory=VerifyEntry)
+    runtime: RuntimeEntry = field(default_factory=RuntimeEntry)
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def model_path(self) -> Path:
+        """Where the trained model lies."""
+        return self.folder / self.model.file
+
+    @property
+    def images_path(self) -> Path | None:
+        """Where the images for parity lie, if the recipe names them."""
+        return self.folder / self.verify.images if self.verify.images else None
+
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of the classes, one a line in the file that the recipe names."""
+        if self.model.labels is None:
+            return None
+        text = _text(self.folder / self.model.labels, MAX_LABELS_BYTES)
+        return tuple(line for line in text.splitlines() if line)
+
+    def with_masks(self, masks: Iterable[Map | Wrap]) -> Recipe:
+        """This recipe with further masks before its first normalise step, or at the end."""
+        kinds = [step.kind for step in self.steps]
+        at = kinds.index("normalise") if "normalise" in kinds else len(kinds)
+        return replace(self, steps=(*self.steps[:at], *masks, *self.steps[at:]))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe; UserError lists every fault as `file: $.path: …`."""
+    return parse_recipe(_text(path, MAX_RECIPE_BYTES), path)
+
+
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """The recipe in `text`; `path` is where it came from."""
+    try:
+        values = _plain(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    faults = Faults(str(path))
+    document: _Document | None = structure(_Document, values, "$", faults)
+    steps = _steps(values.get("steps"), "$.steps", STEP_ROLES, faults)
+    outputs = _steps(values.get("outputs"), "$.outputs", OUTPUT_ROLES, faults)
+    if document is None or faults:
+        raise faults.error("`edgemask init MODEL` writes a recipe to start from; `edgemask masks` lists the steps")
+    return Recipe(
+        document.name,
+        path.parent,
+        document.model,
+        document.frame,
+        tuple(steps),
+        tuple(outputs),
+        document.thresholds,
+        document.verify,
+        document.runtime,
+    )
+
+
+def _steps(entries: Any, path: str, roles: tuple[Role, ...], faults: Faults) -> list[Any]:
+    if not isinstance(entries, list):
+        return []
+    return [_step(entry, f"{path}[{i}]", roles, faults) for i, entry in enumerate(entries) if isinstance(entry, dict)]
+
+
+def _step(entry: dict[str, Any], path: str, roles: tuple[Role, ...], faults: Faults) -> Step | None:
+    kinds = {kind: cls for kind, cls in registry().items() if cls.role in roles}
+    kind = entry.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        problem = f"value {kind!r}" if "kind" in entry else "missing"
+        faults.add(f"{path}.kind", problem, allowed=", ".join(sorted(kinds)), match=closest(str(kind), kinds))
+        return None
+    step: Step | None = structure(kinds[kind], {k: v for k, v in entry.items() if k != "kind"}, path, faults)
+    return step
+
+
+def _plain(value: Any) -> Any:
+    """TOML's dates as text: no field of a recipe is one, and the error should show it."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, datetime.date | datetime.time) else value
+
+
+def _text(path: Path, limit_bytes: int) -> str:
+    try:
+        return read_bytes(path, limit_bytes=limit_bytes).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error

@@ -1,0 +1,123 @@
+"""A recipe from what a model tells of itself, and a list of what had to be assumed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgemask.chain import end_of, resolve
+from edgemask.errors import UserError
+from edgemask.frame.normalise import Normalise
+from edgemask.model_input import guess_layout, image_sizes
+from edgemask.models import Model, read_model
+from edgemask.outputs.softmax import Softmax
+from edgemask.outputs.top_k import TopK
+from edgemask.recipe import STEP_ROLES, FrameEntry, ModelEntry, Recipe
+from edgemask.spec import Colour, Spec
+from edgemask.steps import Map, Output, Step, Wrap, parse_step
+from edgemask_runtime.files import write_atomic
+
+UNIT_RANGE = "the model does not say how its input is scaled: pixels / 255 is assumed"
+COLOUR_ORDER = "the model does not say its colour order: rgb is assumed"
+_SOFTMAX = ("Softmax", "SOFTMAX")
+
+
+def suggest(model: Model, steps: Sequence[Map | Wrap] = ()) -> Recipe:
+    """A recipe that feeds `model` frames of its own input size, with `steps` in front."""
+    info = model.inputs[0]
+    if len(model.inputs) != 1 or len(info.shape) != 4:
+        resolve(Spec.image(1, 1, "rgb"), (), model.inputs, model.outputs)
+        raise UserError(f"the model's input '{info.name}' has {len(info.shape)} axes", "an image model takes 4")
+    height, width, _ = image_sizes(info, guess_layout(info))
+    if height is None or width is None:
+        raise UserError(f"the model's input '{info.name}' has no fixed size", "state [frame] and resize in a recipe")
+    recipe = Recipe(model.path.stem, model.path.parent, ModelEntry(model.path.name), FrameEntry(width, height, "rgb"))
+    return _with_colour(model, replace(recipe, steps=tuple(steps)))
+
+
+def with_outputs(model: Model, recipe: Recipe) -> Recipe:
+    """The recipe with softmax and top-k behind a model that scores classes."""
+    scores = model.outputs[-1].shape
+    if len(scores) != 2 or scores[-1] is None or scores[-1] < 2:
+        return recipe
+    last = model.graph().nodes[-1].op
+    outputs: tuple[Output, ...] = () if last in _SOFTMAX or "prob" in model.outputs[-1].name else (Softmax(),)
+    return replace(recipe, outputs=(*outputs, TopK(k=min(5, scores[-1]))))
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as a file to edit, with what was assumed as comments."""
+    lines = ["schema = 1", f"name = {_toml(recipe.name)}", "", "[model]", f"file = {_toml(recipe.model.file)}"]
+    lines += [f"labels = {_toml(recipe.model.labels)}"] if recipe.model.labels else []
+    frame = recipe.frame
+    lines += ["", "[frame]", f"width = {frame.width}", f"height = {frame.height}", f"colour = {_toml(frame.colour)}"]
+    for note in recipe.assumed:
+        lines += ["", f"# Check this: {note}."]
+    for table, steps in (("steps", recipe.steps), ("outputs", recipe.outputs)):
+        for step in steps:
+            given = {name: value for name, value in step.parameters().items() if value not in (None, "")}
+            lines += ["", f"[[{table}]]", f"kind = {_toml(step.kind)}"]
+            lines += [f"{name} = {_toml(value)}" for name, value in given.items()]
+    return "\n".join(lines) + "\n"
+
+
+def init(
+    model: str | Path, out: str | Path = "edgemask.toml", *, masks: Sequence[str] = (), force: bool = False
+) -> Path:
+    """Write a recipe for `model` to `out`; UserError if a file is there already and `force` is not given."""
+    path, source = Path(out), read_model(Path(model))
+    if path.exists() and not force:
+        raise UserError(f"{path} is there already", "--force replaces it, -o names another file")
+    recipe = with_outputs(source, suggest(source, [front_step(mask) for mask in masks]))
+    relative = os.path.relpath(source.path.resolve(), path.parent.resolve())
+    recipe = replace(recipe, model=ModelEntry(relative))
+    write_atomic(path, to_toml(recipe).encode())
+    return path
+
+
+def front_step(mask: str | Step) -> Map | Wrap:
+    """The step that stands in front of a model, from its text if need be."""
+    step = parse_step(mask, STEP_ROLES) if isinstance(mask, str) else mask
+    if not isinstance(step, Map | Wrap):
+        raise UserError(f"{step.kind} cannot stand in front of a model")
+    return step
+
+
+def _with_colour(model: Model, recipe: Recipe) -> Recipe:
+    """The first colour order whose channels fit, and a normalise step where real numbers are wanted."""
+    problem = UserError("no colour order fits")
+    orders: tuple[Colour, ...] = ("rgb", "gray")
+    for colour in orders:
+        candidate = _with_normalise(model, replace(recipe, frame=replace(recipe.frame, colour=colour)))
+        try:
+            resolve(frame_spec(candidate), candidate.steps, model.inputs, model.outputs)
+        except UserError as error:
+            problem = problem if colour == "gray" else error
+            continue
+        assumed = candidate.assumed + ((COLOUR_ORDER,) if colour == "rgb" else ())
+        return replace(candidate, assumed=assumed)
+    raise problem
+
+
+def _with_normalise(model: Model, recipe: Recipe) -> Recipe:
+    takes_real = model.inputs[0].dtype in ("float16", "float32")
+    if not takes_real or end_of(frame_spec(recipe), recipe.steps).dtype != "uint8":
+        return recipe
+    return replace(recipe, steps=(*recipe.steps, Normalise()), assumed=(*recipe.assumed, UNIT_RANGE))
+
+
+def frame_spec(recipe: Recipe) -> Spec:
+    """What the recipe's camera delivers."""
+    frame = recipe.frame
+    return Spec.image(frame.height, frame.width, frame.colour)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(entry) for entry in value)}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,109 @@
+"""Verification of a baked file, as the command and the Python API offer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgemask.artefact import Artefact, Label, StepNote, notes, read_artefact
+from edgemask.chain import Chain, resolve, resolve_prefix
+from edgemask.errors import UserError
+from edgemask.model_input import ModelInput
+from edgemask.models import Model, read_model
+from edgemask.params import make
+from edgemask.parity import Parity, random_frames, verify_chain
+from edgemask.recipe import Recipe, read_recipe
+from edgemask.spec import Spec
+from edgemask.steps import Map, Output, Step, Wrap, registry
+from edgemask_runtime.images import list_images, read_image
+
+RANDOM_FRAMES = 4
+MAX_IMAGES = 20
+
+
+def verify(
+    artefact: str | Path,
+    *,
+    source: str | Path | None = None,
+    recipe: str | Path | None = None,
+    images: str | Path | None = None,
+) -> Parity:
+    """Compare a baked file, on its engine, with the reference chain around the trained model on its engine.
+
+    The trained model is `source`, or the recipe's. Without either only the prefix is verified, and `outputs` of the
+    result is empty. `images` is a file or folder; up to 20 of them are used, beside random frames.
+    """
+    baked = read_artefact(Path(artefact))
+    read = read_recipe(Path(recipe)) if recipe is not None else None
+    trained = read_model(Path(source)) if source is not None else read_model(read.model_path) if read else None
+    if trained is not None:
+        _check_source(baked, trained)
+    if read is not None:
+        _check_recipe(baked, read, trained)
+    folder = Path(images) if images is not None else read.images_path if read else None
+    chain = chain_of(baked.label, trained)
+    pictures = load_frames(folder, chain.frame) if folder else []
+    return verify_chain(baked, chain, random_frames(chain.frame, RANDOM_FRAMES), trained, pictures)
+
+
+def load_frames(path: Path, frame: Spec, limit: int = MAX_IMAGES) -> list[NDArray[np.uint8]]:
+    """Images as frames, [1, H, W, C] each, evenly picked when there are more than `limit`."""
+    files = list_images(path)
+    chosen = [files[i * len(files) // limit] for i in range(limit)] if len(files) > limit else files
+    height, width, _ = frame.sample
+    colour = frame.colour or "rgb"
+    return [read_image(file, width=width, height=height, colour=colour).pixels[np.newaxis] for file in chosen]
+
+
+def chain_of(label: Label, source: Model | None) -> Chain:
+    """The chain that a label states, around `source`; only its prefix without one."""
+    frame = Spec.image(label.frame.height, label.frame.width, label.frame.colour)
+    front = [_step(note) for note in label.chain if note.role in ("frame", "mask", "wrap")]
+    steps = [step for step in front if isinstance(step, Map | Wrap)]
+    fed = next(note for note in label.chain if note.kind == ModelInput.kind)
+    adapter: ModelInput = make(ModelInput, fed.parameters, "label")
+    if source is None:
+        return resolve_prefix(frame, [*steps, adapter])
+    behind = [_step(note) for note in label.chain if note.role == "output"]
+    tails = [step for step in behind if isinstance(step, Output)]
+    return resolve(frame, steps, source.inputs, source.outputs, tails, adapter.layout)
+
+
+def _step(note: StepNote) -> Step:
+    if note.kind not in registry():
+        raise UserError(f"the file states a step '{note.kind}' that this version does not know", "bake it again")
+    step: Step = make(registry()[note.kind], note.parameters, f"step {note.kind}")
+    return step
+
+
+def _check_source(baked: Artefact, source: Model) -> None:
+    if source.sha256 != baked.label.source.sha256:
+        raise UserError(
+            f"{baked.model.path} was not baked from {source.path}",
+            f"it was baked from {baked.label.source.file}, sha256 {baked.label.source.sha256}",
+        )
+
+
+def _check_recipe(baked: Artefact, recipe: Recipe, source: Model | None) -> None:
+    if source is None:
+        return
+    frame = Spec.image(recipe.frame.height, recipe.frame.width, recipe.frame.colour)
+    chain = resolve(frame, recipe.steps, source.inputs, source.outputs, recipe.outputs, recipe.model.layout)
+    wanted, found = _shown(notes(chain)), _shown(baked.label.chain)
+    for index, (want, have) in enumerate(zip(wanted, found, strict=False), 1):
+        if want != have:
+            raise UserError(f"{baked.model.path} was not baked from this recipe: step {index} is {have}, not {want}")
+    if len(wanted) != len(found):
+        raise UserError(f"{baked.model.path} has {len(found)} steps, this recipe has {len(wanted)}")
+
+
+def _shown(chain: tuple[StepNote, ...]) -> list[str]:
+    return [f"{note.kind} {_sorted(note.parameters)}" for note in chain]
+
+
+def _sorted(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(sorted(parameters.items()))
