@@ -67,7 +67,7 @@ def _structure_dataclass(kind: Any, value: Any, path: str, faults: Faults) -> An
     for name in sorted(value.keys() - known.keys()):
         faults.add(f"{path}.{name}", "unknown key", allowed=", ".join(known), match=closest(name, known))
     for name in sorted(known.keys() - value.keys()):
-        if known[name].default is MISSING:
+        if known[name].default is MISSING and known[name].default_factory is MISSING:
             faults.add(f"{path}.{name}", "missing")
     present = [name for name in known if name in value]
     given = {name: _structure_field(known[name], hints[name], value[name], path, faults) for name in present}
