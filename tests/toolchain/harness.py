@@ -16,6 +16,7 @@ from edgemask.models.tflite import TfliteModel
 from edgemask.ops.numpy import NumpyOps
 from edgemask.ops.onnx import OnnxOps, OnnxValue, value_info
 from edgemask.ops.tflite import TfliteOps
+from edgemask.steps import Map
 from edgemask_runtime.engines import open_engine
 
 NEWEST_OPSET = 26
@@ -97,6 +98,17 @@ def read_bytes(interpreter: str, build: Build, inputs: Sequence[Array]) -> OnnxM
         return TfliteModel(Path("case.tflite"), tflite_bytes(build, inputs))
     opset = int(interpreter.removeprefix("onnx-"))
     return OnnxModel(Path("case.onnx"), onnx_bytes(build, inputs, opset))
+
+
+def stepped(step: Map, frame: Array, entropy: Array | None = None, interpreter: str = "numpy") -> Array:
+    """What a step makes of frames N x H x W x C."""
+
+    def build(ops: Any, x: Any, *bytes_: Any) -> Any:
+        return step.build(ops, x, *bytes_ or (None,))
+
+    inputs = [frame] if entropy is None else [frame, entropy]
+    (made,) = reference(build, inputs) if interpreter == "numpy" else on_engine(interpreter, build, inputs)
+    return made
 
 
 def _entry(name: str, index: int) -> schema.TensorMapT:

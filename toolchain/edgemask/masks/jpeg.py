@@ -99,7 +99,7 @@ def _tables(
 def _forward(basis: NDArray[np.float64], colours: NDArray[np.float64]) -> NDArray[np.float32]:
     """Whole numbers times 2**-FORWARD_BITS; green takes the rounding of the others, so that gray stays gray."""
     exact = np.einsum("sk,pc->scpk", basis, colours) * 2**FORWARD_BITS
-    whole = np.rint(exact)
+    whole: NDArray[np.float64] = np.rint(exact)
     if colours.shape[1] == 3:
         whole[:, 1] += np.rint(exact.sum(1)) - whole.sum(1)
     return (whole * 2.0**-FORWARD_BITS).reshape(-1, colours.shape[0] * 64).astype(np.float32)
