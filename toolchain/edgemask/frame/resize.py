@@ -14,10 +14,10 @@ from edgemask.params import param
 from edgemask.spec import Spec
 from edgemask.steps import FrameStep
 
-SHARE_BITS, ROW_BITS = 11, 4
-"""Shares of neighbours are whole numbers times 2**-11 (as OpenCV's are), resized rows whole numbers times 2**-4.
+SHARE_BITS, ROW_BITS = 11, 5
+"""Shares of neighbours are whole numbers times 2**-11 (as OpenCV's are), resized rows whole numbers times 2**-5.
 
-So 8 + 4 + 11 = 23 bits hold every product and sum: exact in float32, on every engine.
+So 8 + 5 + 11 = 24 bits hold every product and sum: exact in float32, on every engine.
 """
 
 
@@ -27,7 +27,8 @@ class Resize(FrameStep):
 
     `bilinear` is PyTorch's and OpenCV's linear, to a tenth of a grey level before it is rounded. Why not the engines'
     own Resize: each places the pixels by its own float32, and up to 3 % of them round differently. `nearest` takes the
-    pixel that holds the centre, as Pillow and PyTorch's nearest-exact do.
+    pixel that holds the centre, as Pillow and PyTorch's nearest-exact do, and the later one of two when the centre
+    lies on their border, where the floats of those two decide.
     """
 
     kind: ClassVar[str] = "resize"
