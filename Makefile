@@ -1,0 +1,78 @@
+# Edgemask: `make` says what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+recipe ?= examples/driver-id/edgemask.toml
+target ?= host
+faces := build/faces
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint .constraints.txt
+LIGHT := --editable ./runtime[onnxruntime,litert,images] --editable .
+ALL := --editable ./runtime[onnxruntime,litert,images,video] --editable .[dev]
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long check build clean
+.DELETE_ON_ERROR:
+
+# `make target=jetson` builds; `make` alone helps.
+ifeq ($(origin target),command line)
+.DEFAULT_GOAL := build
+endif
+
+help:
+	@echo "make demo              bake the example, build its bundle, run the daemon on real images"
+	@echo "make test              install what the tests need and run them"
+	@echo "make setup             $(VENV) with the light core: edgemask and edgemaskd"
+	@echo "make target=host       build the example's bundle for a board (recipe=PATH for another):"
+	@echo "make target=raspberrypi"
+	@echo "make target=jetson"
+	@echo "make check             ruff, mypy --strict and the tests"
+	@echo "make test-long         the long form of the slow tests too"
+	@echo "make clean             remove build/ and $(VENV)"
+
+setup: $(VENV)/light
+
+$(VENV)/light: pyproject.toml runtime/pyproject.toml .constraints.txt | $(VENV)/pyvenv.cfg
+	@echo "installing the light core into $(VENV)"
+	@$(PIP) $(LIGHT)
+	@touch $@
+
+$(VENV)/all: pyproject.toml runtime/pyproject.toml .constraints.txt | $(VENV)/pyvenv.cfg
+	@echo "installing what the tests need into $(VENV)"
+	@$(PIP) $(ALL)
+	@$(BIN)/python -m pip --disable-pip-version-check check
+	@touch $@ $(VENV)/light
+
+$(VENV)/pyvenv.cfg:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: sudo apt install python3 python3-venv"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or later is needed: sudo apt install python3.11 python3.11-venv, then make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "error: venv is missing: sudo apt install python3-venv"; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(faces): | $(VENV)/light
+	@$(BIN)/python examples/driver-id/faces.py --split test --out $@
+
+demo: $(VENV)/light $(faces)
+	@echo "== bake, verify and bundle $(recipe)"
+	@$(BIN)/edgemask build examples/driver-id/edgemask.toml --target host --images $(faces)
+	@echo "== run the daemon on 30 of 120 faces it was not trained on"
+	@$(BIN)/edgemaskd run build/host/driver-id-host.edgemask --source $(faces) --max-frames 30 --fps 10 --listen 127.0.0.1:0 --format text
+	@echo "== the bundle: build/host/driver-id-host.edgemask   the report: build/host/report.md"
+
+build: $(VENV)/light
+	@$(BIN)/edgemask build $(recipe) --target $(target) --out build/$(target)
+
+test: $(VENV)/all
+	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+test-long: $(VENV)/all
+	@$(BIN)/python -m pytest -q -n auto
+
+check: $(VENV)/all
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+clean:
+	rm -rf build $(VENV)
