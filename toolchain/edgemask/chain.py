@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -65,7 +65,7 @@ class Chain:
     @property
     def entropy_bytes(self) -> int:
         """Bytes of entropy that one frame needs."""
-        return self.links[-1].entropy[1]
+        return self.links[-1].entropy[1] if self.links else 0
 
     def run(
         self, ops: Ops[T], frame: T, entropy: T | None, model: ModelCall[T], watch: Watch[T] | None = None
@@ -156,11 +156,9 @@ def resolve(
     links = list(resolve_prefix(frame, steps).links)
     source = _named(links[-1]) if links else "the frame"
     _append(links, fit_input(inputs[0], _end(links, frame), layout, source), frame)
-    specs = {info.name: output_spec(info) for info in model_outputs}
-    wraps = [link.step for link in links if isinstance(link.step, Wrap)]
-    for wrap in reversed(wraps):
-        specs = {**wrap.added(), **specs}
-    tails = _fold_outputs(specs, outputs, first=len(links) + 1)
+    own = {info.name: output_spec(info) for info in model_outputs}
+    specs = _add_wraps(own, links)
+    tails = _fold_outputs(own, specs, outputs, first=len(links) + 1)
     return Chain(frame, tuple(links), tuple(model_outputs), tails, tails[-1].gives if tails else specs)
 
 
@@ -188,15 +186,38 @@ def _append(links: list[Link], step: Map | Wrap, frame: Spec) -> None:
     links.append(Link(index, step, takes, gives, (begin, begin + needs)))
 
 
-def _fold_outputs(specs: Mapping[str, Spec], outputs: Sequence[Output], first: int) -> tuple[Tail, ...]:
+def _add_wraps(own: Mapping[str, Spec], links: Sequence[Link]) -> Mapping[str, Spec]:
+    """The model's own outputs and, before them, what the links around it add; the outermost first."""
+    specs = own
+    for link in reversed(links):
+        if isinstance(link.step, Wrap):
+            added = link.step.added()
+            _refuse_taken(_named(link), added, specs, own)
+            specs = {**added, **specs}
+    return specs
+
+
+def _fold_outputs(
+    own: Mapping[str, Spec], specs: Mapping[str, Spec], outputs: Sequence[Output], first: int
+) -> tuple[Tail, ...]:
     tails: list[Tail] = []
     for index, step in enumerate(outputs, first):
+        where = f"output {index - first + 1} ({step.kind})"
         try:
-            specs = step.spec(specs)
+            after = step.spec(specs)
         except Misfit as misfit:
-            raise UserError(f"output {index - first + 1} ({step.kind}) {misfit.message}", misfit.hint) from misfit
+            raise UserError(f"{where} {misfit.message}", misfit.hint) from misfit
+        _refuse_taken(where, [name for name, spec in after.items() if spec is not specs.get(name)], specs, own)
+        specs = after
         tails.append(Tail(index, step, specs))
     return tuple(tails)
+
+
+def _refuse_taken(where: str, made: Iterable[str], taken: Mapping[str, Spec], own: Mapping[str, Spec]) -> None:
+    for name in made:
+        if name in taken:
+            who = "the model has" if name in own else "there is"
+            raise UserError(f"{where}: {who} an output '{name}' already", f"leave {where.partition(' (')[0]} out")
 
 
 def _end(links: Sequence[Link], frame: Spec) -> Spec:

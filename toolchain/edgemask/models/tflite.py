@@ -137,11 +137,13 @@ class _Graft:
             self._ops.alias(x, self._input)
             self._ops.operators.extend(self._own)
             return {name: self._value(index) for name, index in self._outputs.items()}
-        indices = self._copied({self._input: x.index})
+        indices = {self._input: self._copied_tensor(self._input)}
+        self._ops.alias(x, indices[self._input])
+        self._copy_operators(indices)
         return {name: self._value(indices[index]) for name, index in self._outputs.items()}
 
-    def _copied(self, indices: dict[int, int]) -> dict[int, int]:
-        """The model's operators once more, on tensors of their own; weights are shared."""
+    def _copy_operators(self, indices: dict[int, int]) -> None:
+        """The model's operators once more, on tensors of their own that go into `indices`; weights are shared."""
         for operator in self._own:
             again = copy.copy(operator)
             for index in operator.outputs:
@@ -149,7 +151,6 @@ class _Graft:
             again.inputs = [indices.get(int(index), int(index)) for index in operator.inputs]
             again.outputs = [indices[int(index)] for index in operator.outputs]
             self._ops.operators.append(again)
-        return indices
 
     def _copied_tensor(self, index: int) -> int:
         tensor = copy.copy(self._subgraph.tensors[index])

@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgemask.ops.protocol import Array, PadMode, sized
-from edgemask.ops.scope import Names
+from edgemask.ops.scope import Names, owner
 from edgemask.spec import DType
 
 TENSOR_TYPES: dict[DType, int] = {
@@ -62,15 +62,14 @@ class TfliteOps:
         return TfliteValue(self._tensor(name, dtype, (1, *shape), buffer=0), dtype, shape)
 
     def alias(self, x: TfliteValue, index: int) -> None:
-        """Have the operator that makes `x` write tensor `index` instead, under a name that keeps its step."""
-        tensor = self._subgraph.tensors[index]
-        if not any(x.index in operator.outputs for operator in self.operators):
-            self._operator("RESHAPE", [x.index, self._integers(tensor.shape)], [index])
-        made_as = text(self._subgraph.tensors[x.index].name)
-        tensor.name = f"{made_as}/{text(tensor.name)}".encode()
-        for operator in self.operators:
-            operator.inputs = [index if i == x.index else i for i in operator.inputs]
-            operator.outputs = [index if i == x.index else i for i in operator.outputs]
+        """Write `x` to tensor `index` too, under a name that keeps the step of `x`.
+
+        Why not have the maker of `x` write there: `index` may be quantised, and `x` may have other readers.
+        """
+        tensor, maker = self._subgraph.tensors[index], text(self._subgraph.tensors[x.index].name)
+        self._operator("RESHAPE", [x.index, self._integers(tensor.shape)], [index])
+        step = maker if owner(maker) else self._names.fresh("RESHAPE")
+        tensor.name = f"{step}/{text(tensor.name)}".encode()
 
     def cast(self, x: TfliteValue, dtype: DType) -> TfliteValue:
         options = schema.CastOptionsT()

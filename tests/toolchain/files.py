@@ -1,0 +1,71 @@
+"""The test models, what each expects of its frame, and how a chain and a file of it are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgemask.chain import Chain, resolve
+from edgemask.frame.normalise import Normalise
+from edgemask.masks.thermometer import Thermometer
+from edgemask.models import Model, read_model
+from edgemask.ops.numpy import NumpyOps
+from edgemask.spec import Spec
+from edgemask.steps import Map, Output, Wrap
+from edgemask_runtime.engines import open_engine
+
+FOLDER = Path(__file__).parent.parent / "models"
+Array = np.ndarray[Any, Any]
+
+A = Normalise(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+B = Normalise()
+EXPECTS: dict[str, tuple[Map, ...]] = {
+    "torch_nchw.onnx": (A,),
+    "torch_nchw_opset11.onnx": (A,),
+    "qdq.onnx": (A,),
+    "thermometer.onnx": (Thermometer(16),),
+    "tf2onnx_nhwc.onnx": (B,),
+    "keras_float.tflite": (B,),
+    "keras_int8.tflite": (),
+    "keras_uint8.tflite": (),
+}
+"""What stands between a 32 x 32 RGB frame and each model (models/make/README.md)."""
+
+SCORES = {name: "logits" if name.startswith(("torch_nchw.", "qdq", "therm")) else "probabilities" for name in EXPECTS}
+
+
+def model_of(name: str) -> Model:
+    return read_model(FOLDER / name)
+
+
+def chain_of(model: Model, frame: Spec, steps: Sequence[Map | Wrap], outputs: Sequence[Output] = ()) -> Chain:
+    return resolve(frame, steps, model.inputs, model.outputs, outputs)
+
+
+def source_of(model: Model) -> Callable[[Array], dict[str, Array]]:
+    """The trained model on its engine, sample by sample."""
+    engine, name = model.open(), model.inputs[0].name
+
+    def run(x: Array) -> dict[str, Array]:
+        answers = [engine.run({name: np.ascontiguousarray(sample[None])}) for sample in x]
+        return {output: np.concatenate([answer[output] for answer in answers]) for output in answers[0]}
+
+    return run
+
+
+def expected_of(chain: Chain, model: Model, frames: Array, entropy: Array | None = None) -> dict[str, Array]:
+    """The reference: the chain by NumPy around the trained model on its engine."""
+    return chain.run(NumpyOps(), frames, entropy, source_of(model))
+
+
+def baked_answer(model: Model, data: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """What a baked file gives, for all samples at once where its batch is free, else one by one."""
+    engine = open_engine(model.engine, data)
+    if engine.inputs[0].shape[0] is None and model.format == "onnx":
+        return engine.run(feeds)
+    count = len(next(iter(feeds.values())))
+    answers = [engine.run({name: feed[i : i + 1] for name, feed in feeds.items()}) for i in range(count)]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

@@ -1,0 +1,144 @@
+"""Output steps and detectors: the same on every engine, and what scipy and numpy say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edgemask.chain import resolve
+from edgemask.detectors.feature_squeeze import FeatureSqueeze
+from edgemask.errors import UserError
+from edgemask.outputs.softmax import Softmax
+from edgemask.outputs.top_k import TopK
+from edgemask.spec import Spec
+from edgemask.steps import Output, parse_step, registry
+from edgemask_runtime.engines import TensorInfo
+
+from .files import EXPECTS, SCORES, Array, baked_answer, chain_of, model_of, source_of
+from .harness import INTERPRETERS, on_engine, reference, stepped
+from .pictures import fashion
+
+FRAME = Spec.image(32, 32, "rgb")
+IMAGE = TensorInfo("image", "float32", (None, 32, 32, 3))
+LOGITS = TensorInfo("logits", "float32", (None, 10))
+CLASSES = st.integers(1, 12)
+SCORE_ROWS = arrays(np.float32, st.tuples(st.integers(1, 3), CLASSES), elements=st.floats(-50, 50, width=32))
+TIED_ROWS = arrays(np.float32, st.tuples(st.integers(1, 3), CLASSES), elements=st.integers(-2, 2))
+
+
+def built(step: Output) -> Any:
+    """The step on one output called `scores`, what it adds as a tuple."""
+
+    def build(ops: Any, scores: Any) -> tuple[Any, ...]:
+        outputs = step.build(ops, {"scores": scores})
+        return tuple(value for name, value in outputs.items() if name != "scores")
+
+    return build
+
+
+def test_every_output_step_is_tried() -> None:
+    assert {kind for kind, cls in registry().items() if cls.role == "output"} == {"softmax", "top-k"}
+    assert {kind for kind, cls in registry().items() if cls.role == "wrap"} == {"feature-squeeze"}
+
+
+@settings(max_examples=20, deadline=None)
+@given(scores=SCORE_ROWS)
+def test_softmax_is_scipys(scores: Array) -> None:
+    expected = scipy.special.softmax(scores.astype(np.float64), axis=-1)
+    np.testing.assert_allclose(reference(built(Softmax()), [scores])[0], expected, atol=1e-6)
+    for interpreter in INTERPRETERS:
+        np.testing.assert_allclose(on_engine(interpreter, built(Softmax()), [scores])[0], expected, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(scores=TIED_ROWS, data=st.data())
+def test_top_k_is_numpys_order_with_the_lower_class_first(scores: Array, data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, scores.shape[1]))
+    expected = np.argsort(-scores, axis=-1, kind="stable")[:, :k]
+    for interpreter in INTERPRETERS:
+        best, indices = on_engine(interpreter, built(TopK(k)), [scores])
+        np.testing.assert_array_equal(indices, expected)
+        np.testing.assert_array_equal(best, np.take_along_axis(scores, expected, -1))
+
+
+def test_outputs_after_each_other_are_declared_in_order() -> None:
+    chain = resolve(FRAME, [parse_step("normalise", ("frame",))], [IMAGE], [LOGITS], [Softmax(), TopK(3)])  # type: ignore[list-item]
+    assert list(chain.outputs) == ["logits", "probabilities", "top_scores", "top_indices"]
+    assert [spec.shape for spec in chain.outputs.values()] == [(None, 10), (None, 10), (None, 3), (None, 3)]
+    assert chain.outputs["top_indices"].dtype == "int32"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message", "hint"),
+    [
+        ([TopK(11)], r"output 1 \(top-k\) asks for 11 classes, gets 10 float32", "set k to 10 or less"),
+        ([Softmax(of="logit")], r"output 1 \(softmax\) there is no output 'logit'", "outputs: logits"),
+        ([Softmax(), TopK(3, of="x")], r"output 2 \(top-k\) there is no output 'x'", "outputs: logits, probabilities"),
+        ([TopK(2), TopK(3, of="logits")], r"output 2 \(top-k\): there is an output 'top_scores' already", "output 2"),
+    ],
+)
+def test_outputs_that_do_not_fit_say_so(outputs: list[Output], message: str, hint: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        resolve(FRAME, [], [IMAGE], [LOGITS], outputs)
+    assert hint in (error.value.hint or "")
+
+
+def test_an_output_that_the_model_has_is_not_made_again() -> None:
+    given = TensorInfo("probabilities", "float32", (None, 10))
+    with pytest.raises(UserError, match="the model has an output 'probabilities' already"):
+        resolve(FRAME, [], [IMAGE], [given], [Softmax()])
+    suspicion = TensorInfo("suspicion", "float32", (None, 1))
+    with pytest.raises(UserError, match="the model has an output 'suspicion' already"):
+        resolve(FRAME, [FeatureSqueeze()], [IMAGE], [suspicion, LOGITS])
+    with pytest.raises(UserError, match=r"step 1 \(feature-squeeze\): there is an output 'suspicion' already"):
+        resolve(FRAME, [FeatureSqueeze(), FeatureSqueeze("jpeg")], [IMAGE], [LOGITS])
+
+
+SQUEEZERS = {"median": "median", "4 bits": "bit-depth:bits=4", "jpeg": "jpeg:quality=40"}
+
+
+@pytest.mark.parametrize("squeezer", SQUEEZERS.values(), ids=SQUEEZERS)
+@pytest.mark.parametrize("name", ["torch_nchw.onnx", "tf2onnx_nhwc.onnx", "keras_float.tflite", "keras_int8.tflite"])
+def test_suspicion_is_the_distance_of_two_runs(name: str, squeezer: str) -> None:
+    model, frames = model_of(name), np.stack(fashion())
+    step = FeatureSqueeze(squeezer, SCORES[name])  # type: ignore[arg-type]
+    baked = model.graft(chain_of(model, FRAME, [step, *EXPECTS[name]]), "{}")
+    answer = baked_answer(model, baked, {"frame": frames})
+    squeezed = stepped(parse_step(squeezer, ("mask",)), frames)  # type: ignore[arg-type]
+    first, second = (probabilities(name, pixels) for pixels in (frames, squeezed.astype(np.uint8)))
+    np.testing.assert_allclose(answer["suspicion"], np.abs(first - second).sum(-1, keepdims=True), atol=2e-5)
+    assert answer["suspicion"].max() > 0.01
+
+
+def probabilities(name: str, frames: Array) -> Array:
+    """The trained model's answer to frames, computed without a chain's outputs."""
+    model = model_of(name)
+    chain = chain_of(model, FRAME, EXPECTS[name])
+    x = frames
+    for link in chain.links:
+        x = stepped(link.step, x)  # type: ignore[arg-type]
+    (scores,) = source_of(model)(x).values()
+    if model.outputs[0].quantisation:
+        scale, zero_point = model.outputs[0].quantisation
+        return (scores.astype(np.float64) - zero_point) * scale
+    return scipy.special.softmax(scores.astype(np.float64), -1) if SCORES[name] == "logits" else scores
+
+
+@pytest.mark.parametrize("squeezer", ["thermometer", "noise"])
+def test_what_cannot_squeeze_is_refused(squeezer: str) -> None:
+    with pytest.raises(UserError, match=f"cannot squeeze with {squeezer}"):
+        resolve(FRAME, [FeatureSqueeze(squeezer)], [IMAGE], [LOGITS])
+
+
+def test_feature_squeeze_of_an_unknown_output_names_the_outputs() -> None:
+    model = model_of("torch_nchw.onnx")
+    chain = chain_of(model, FRAME, [FeatureSqueeze(of="scores"), *EXPECTS["torch_nchw.onnx"]])
+    with pytest.raises(UserError, match="there is no output 'scores'") as error:
+        model.graft(chain, "{}")
+    assert error.value.hint == "outputs: logits"
