@@ -33,6 +33,7 @@ class Options:
     loop: bool
     threads: int
     output: Path | None
+    format: str
     engine: str | None
 
 
@@ -73,7 +74,7 @@ def _start(predictor: Predictor, options: Options, reasons: SimpleQueue[int], ru
 
 def _open_line(predictor: Predictor, options: Options, source: Path, reasons: SimpleQueue[int]) -> Line:
     camera = open_camera(source, predictor.manifest.frame, fps=options.fps, loop=options.loop)
-    sink = open_sink("jsonl", options.output)
+    sink = open_sink(options.format, options.output)
     return Line(predictor, camera, [sink], lambda: reasons.put(0), max_frames=options.max_frames)
 
 

@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 from edgemask_runtime.answers import Answer
 
-SINKS = {"jsonl": "edgemask_runtime.sinks.jsonl:JsonLines"}
+SINKS = {
+    "jsonl": "edgemask_runtime.sinks.jsonl:JsonLines",
+    "text": "edgemask_runtime.sinks.text:TextLines",
+}
 
 
 class Sink(Protocol):

@@ -21,12 +21,16 @@ class JsonLines:
     def write(self, answer: Answer) -> None:
         """Write the answer as one line; a closed pipe stays a BrokenPipeError, for the exit code."""
         try:
-            self._file.write(json.dumps(answer.to_dict(), allow_nan=False) + "\n")
+            self._file.write(self.line(answer) + "\n")
             self._file.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
             raise UserError(f"{self._target or 'standard output'}: cannot write: {error.strerror}") from error
+
+    def line(self, answer: Answer) -> str:
+        """Return the answer as JSON."""
+        return json.dumps(answer.to_dict(), allow_nan=False)
 
     def close(self) -> None:
         """Close the file; standard output stays open."""
