@@ -7,7 +7,7 @@ place (Athalye et al. 2018) or lifts the model out at `lift_at`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,14 +53,17 @@ def prove(graph: Graph) -> Proof:
     masked = bool(lift_at) and not masks_only.intersection(lift_at)
     names = list(dict.fromkeys(node.step for node in graph.nodes if node.step and _role(node)))
     steps = {name: _cuts_alone(graph, name, lift_at) for name in names}
-    cutters = {node.step for node in graph.nodes if _role(node) == "mask" and _cuts_flow(node, masks_only)}
+    cutters = {node.step for node in graph.nodes if _role(node) == "mask" and _cuts_flow(node, masks_only, node.outputs)}
     cut_by = tuple(name for name in names if name in cutters) if masked else ()
     return Proof(masked, cut_by, lift_at, steps, _outputs(graph))
 
 
 def _flow(graph: Graph, respects: Callable[[Node], bool]) -> set[str]:
-    """The tensors that a gradient path joins to the frame, when only the cuts of some nodes count."""
-    joined = {FRAME} & set(graph.inputs)
+    """The tensors that a gradient path joins to the frame, when only the cuts of some nodes count.
+
+    A file that was not baked has no frame: then all of its inputs take its place.
+    """
+    joined = {FRAME} & set(graph.inputs) or set(graph.inputs)
     for node in graph.nodes:
         cuts = node.cuts if respects(node) else frozenset()
         live = [position for position, name in enumerate(node.inputs) if name in joined]
@@ -83,8 +86,9 @@ def _cuts_alone(graph: Graph, step: str, entries: tuple[str, ...]) -> bool:
     return bool(ends) and not _flow(graph, lambda node: node.step == step) & ends
 
 
-def _cuts_flow(node: Node, joined: set[str]) -> bool:
-    return any(node.inputs[i] in joined for i, _ in node.cuts)
+def _cuts_flow(node: Node, joined: set[str], behind: Container[str]) -> bool:
+    """Whether the node cuts the frame's flow into one of the tensors `behind`."""
+    return any(node.inputs[i] in joined and node.outputs[o] in behind for i, o in node.cuts)
 
 
 def _outputs(graph: Graph) -> dict[str, OutputProof]:
@@ -92,7 +96,7 @@ def _outputs(graph: Graph) -> dict[str, OutputProof]:
     found: dict[str, OutputProof] = {}
     for name, tensor in graph.outputs.items():
         upstream = _upstream(graph, tensor)
-        nodes = tuple(_label(node) for node in graph.nodes if _cuts_flow(node, joined) and upstream & set(node.outputs))
+        nodes = tuple(_label(node) for node in graph.nodes if _cuts_flow(node, joined, upstream))
         found[name] = OutputProof(tensor not in joined, nodes)
     return found
 
