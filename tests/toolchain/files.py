@@ -15,7 +15,7 @@ from edgemask.models import Model, read_model
 from edgemask.ops.numpy import NumpyOps
 from edgemask.spec import Spec
 from edgemask.steps import Map, Output, Wrap
-from edgemask_runtime.engines import open_engine
+from edgemask_runtime.engines import Engine, open_engine
 
 FOLDER = Path(__file__).parent.parent / "models"
 Array = np.ndarray[Any, Any]
@@ -46,14 +46,9 @@ def chain_of(model: Model, frame: Spec, steps: Sequence[Map | Wrap], outputs: Se
 
 
 def source_of(model: Model) -> Callable[[Array], dict[str, Array]]:
-    """The trained model on its engine, sample by sample."""
+    """The trained model on its engine."""
     engine, name = model.open(), model.inputs[0].name
-
-    def run(x: Array) -> dict[str, Array]:
-        answers = [engine.run({name: np.ascontiguousarray(sample[None])}) for sample in x]
-        return {output: np.concatenate([answer[output] for answer in answers]) for output in answers[0]}
-
-    return run
+    return lambda x: _batched(engine, {name: np.ascontiguousarray(x)})
 
 
 def expected_of(chain: Chain, model: Model, frames: Array, entropy: Array | None = None) -> dict[str, Array]:
@@ -62,9 +57,13 @@ def expected_of(chain: Chain, model: Model, frames: Array, entropy: Array | None
 
 
 def baked_answer(model: Model, data: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """What a baked file gives, for all samples at once where its batch is free, else one by one."""
-    engine = open_engine(model.engine, data)
-    if engine.inputs[0].shape[0] is None and model.format == "onnx":
+    """What a baked file gives."""
+    return _batched(open_engine(model.engine, data), feeds)
+
+
+def _batched(engine: Engine, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """All samples at once where an ONNX model's batch is free, else one by one."""
+    if engine.name == "onnxruntime" and engine.inputs[0].shape[0] is None:
         return engine.run(feeds)
     count = len(next(iter(feeds.values())))
     answers = [engine.run({name: feed[i : i + 1] for name, feed in feeds.items()}) for i in range(count)]

@@ -18,6 +18,8 @@ Format = Literal["onnx", "tflite"]
 SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".tflite": "tflite"}
 MAX_MODEL_BYTES = 1 << 31
 METADATA_KEY = "edgemask"
+RESERVED = ("frame", "entropy")
+"""The inputs of a baked file; the model's own tensors of these names are renamed."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class Model(ABC):
     @abstractmethod
     def labels(self) -> tuple[str, ...] | None:
         """The names of the classes, where the file states them."""
+
+    def require_trained(self) -> None:
+        """UserError when this file was baked before: its steps could not be told from new ones."""
+        if METADATA_KEY in self.metadata:
+            raise UserError(f"{self.path}: baked already", "bake the model that it was made of")
 
     @abstractmethod
     def graph(self) -> Graph:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
@@ -14,17 +14,16 @@ from onnx import ModelProto, ValueInfoProto, helper, version_converter
 
 from edgemask.chain import Chain
 from edgemask.errors import UserError, one_line
-from edgemask.models import METADATA_KEY, Format, Graph, Model, Node
+from edgemask.models import METADATA_KEY, RESERVED, Format, Graph, Model, Node
 from edgemask.models.onnx_cuts import cuts
 from edgemask.models.onnx_names import copies, reads, rename
-from edgemask.ops.onnx import DTYPES, OnnxOps, OnnxValue, value_info
+from edgemask.ops.onnx import OnnxOps, OnnxValue, value_info
 from edgemask.ops.scope import PREFIX, owner
 from edgemask.spec import DType
 from edgemask_runtime.engines import TensorInfo
 
 MIN_OPSET = 13
 MIN_IR_VERSION = 7
-RESERVED = ("frame", "entropy")
 
 
 class OnnxModel(Model):
@@ -64,6 +63,7 @@ class OnnxModel(Model):
         return Graph(nodes, inputs, {info.name: info.name for info in self.outputs})
 
     def graft(self, chain: Chain, metadata: str) -> bytes:
+        self.require_trained()
         proto = _at_least(self.proto, self.path, MIN_OPSET)
         _free_names(proto, {*RESERVED, *chain.outputs})
         _Graft(proto, chain).build()
@@ -118,10 +118,9 @@ class _Graft:
         else:
             prefix = f"call{self._calls}/"
             names = {name: prefix + name for node in self._own for name in node.output if name}
-            renamed = {**names, self._input.name: x.name}
-            self._ops.nodes.extend(copies(self._own, renamed, lambda name: prefix + name))
-        outputs = self._graph.output
-        return {out.name: OnnxValue(names.get(out.name, out.name), *_value_type(out)) for out in outputs}
+            names[self._input.name] = x.name
+            self._ops.nodes.extend(copies(self._own, names, prefix))
+        return {out.name: _value(out, names.get(out.name, out.name)) for out in self._graph.output}
 
     def _declare(self, outputs: dict[str, OnnxValue], batch: int | str | None) -> None:
         known = {value.name: value for value in self._graph.output}
@@ -154,10 +153,10 @@ def _describe(value: ValueInfoProto) -> TensorInfo:
     return TensorInfo(value.name, dtype, shape)
 
 
-def _value_type(value: ValueInfoProto) -> tuple[DType, tuple[int, ...]]:
-    """Dtype and the fixed part of one sample's shape; a free axis counts as 1 where only rank matters."""
-    dims = value.type.tensor_type.shape.dim
-    return DTYPES[value.type.tensor_type.elem_type], tuple(dim.dim_value or 1 for dim in dims[1:])
+def _value(value: ValueInfoProto, name: str) -> OnnxValue:
+    """The model's output under the name of one call; a free axis counts as 1 where only rank matters."""
+    info = _describe(value)
+    return OnnxValue(name, cast(DType, info.dtype), tuple(size or 1 for size in info.shape[1:]))
 
 
 def _element_types(proto: ModelProto) -> dict[str, int]:
@@ -195,16 +194,29 @@ def _at_least(proto: ModelProto, path: Path, opset: int) -> ModelProto:
 
 
 def _free_names(proto: ModelProto, wanted: set[str]) -> None:
-    """Rename the model's own tensors that have a name which the chain needs; outputs keep theirs."""
+    """Rename the model's own tensors and nodes that have a name which the chain needs; outputs keep theirs."""
     graph = proto.graph
+    things = [*graph.input, *graph.initializer, *graph.value_info, *(s.values for s in graph.sparse_initializer)]
     kept = {value.name for value in graph.output}
-    taken = {name for node in graph.node for name in (*reads(node), *node.output)}
-    names = {name: f"model/{name}" for name in taken - kept if name in wanted or name.startswith(PREFIX)}
-    if kept & set(RESERVED):
-        raise UserError(f"the model has an output named {' and '.join(sorted(kept & set(RESERVED)))}", "rename it")
+    _refuse_outputs({name for name in kept if name in RESERVED or name.startswith(PREFIX)})
+    taken = {name for node in graph.node for name in (*reads(node), *node.output)} | {thing.name for thing in things}
+    names = {name: _unused(name, taken) for name in taken - kept if name in wanted or name.startswith(PREFIX)}
     rename(graph.node, names)
-    for thing in (*graph.input, *graph.initializer, *graph.value_info):
+    for thing in things:
         thing.name = names.get(thing.name, thing.name)
+    for node in graph.node:
+        node.name = f"model/{node.name}" if owner(node.name) else node.name
+
+
+def _refuse_outputs(names: set[str]) -> None:
+    if names:
+        raise UserError(f"the model has an output named {' and '.join(sorted(names))}", "rename it: edgemask needs it")
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name = f"model/{name}"
+    return name
 
 
 def _serialised(proto: ModelProto, path: Path) -> bytes:

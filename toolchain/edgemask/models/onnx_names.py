@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from onnx import AttributeProto, GraphProto, NodeProto
 
@@ -34,13 +34,13 @@ def rename(nodes: Iterable[NodeProto], names: Mapping[str, str]) -> None:
             _rename_body(body, names)
 
 
-def copies(nodes: Iterable[NodeProto], names: Mapping[str, str], node_name: Callable[[str], str]) -> list[NodeProto]:
-    """The same nodes once more, on renamed tensors."""
+def copies(nodes: Iterable[NodeProto], names: Mapping[str, str], prefix: str) -> list[NodeProto]:
+    """The same nodes once more, on renamed tensors and with `prefix` before their names, where they have any."""
     copied: list[NodeProto] = []
     for node in nodes:
         copy = NodeProto()
         copy.CopyFrom(node)
-        copy.name = node_name(node.name)
+        copy.name = f"{prefix}{node.name}" if node.name else ""
         copied.append(copy)
     rename(copied, names)
     return copied

@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgemask.chain import Chain
 from edgemask.errors import UserError
-from edgemask.models import METADATA_KEY, Format, Graph, Model, Node
+from edgemask.models import METADATA_KEY, RESERVED, Format, Graph, Model, Node
 from edgemask.models.flatbuffer import operator_name, pack, unpack
 from edgemask.models.tflite_cuts import cuts
 from edgemask.ops.scope import owner
@@ -71,7 +71,9 @@ class TfliteModel(Model):
         return Graph(nodes, tuple(names[index] for index in subgraph.inputs), outputs)
 
     def graft(self, chain: Chain, metadata: str) -> bytes:
+        self.require_trained()
         model = copy.deepcopy(self._model)
+        _free_names(model.subgraphs[0])
         _Graft(model, chain, [info.name for info in self.outputs]).build()
         _set_metadata(model, metadata)
         return pack(model)
@@ -168,13 +170,21 @@ _REAL = {schema.TensorType.FLOAT16, schema.TensorType.FLOAT32, schema.TensorType
 
 def _tensor_names(subgraph: schema.SubGraphT) -> list[str]:
     """Each tensor's name, made unique: the format does not ask for it."""
-    names: list[str] = []
-    seen: set[str] = set()
+    names: dict[str, None] = {}
     for index, tensor in enumerate(subgraph.tensors):
         name = text(tensor.name)
-        names.append(f"{name}#{index}" if name in seen or not name else name)
-        seen.add(name)
-    return names
+        while not name or name in names:
+            name = f"{name}#{index}"
+        names[name] = None
+    return list(names)
+
+
+def _free_names(subgraph: schema.SubGraphT) -> None:
+    """Rename the model's own tensors that have a name which the chain needs; signatures go by number."""
+    for tensor in subgraph.tensors:
+        name = text(tensor.name)
+        if name in RESERVED or owner(name):
+            tensor.name = f"model/{name}".encode()
 
 
 def _set_signature(model: schema.ModelT, inputs: dict[str, int], outputs: dict[str, int]) -> None:
