@@ -26,6 +26,7 @@ from edgemask.masks.jpeg import Jpeg
 from edgemask.masks.median import Median
 from edgemask.masks.noise import Noise
 from edgemask.masks.thermometer import Thermometer
+from edgemask.models import Model
 from edgemask.models.onnx import OnnxModel
 from edgemask.ops.numpy import NumpyOps
 from edgemask.ops.rounding import to_float
@@ -36,7 +37,7 @@ from edgemask.steps import Map, Mask, Output, Wrap, registry
 from edgemask_runtime.engines import open_engine
 
 from .files import EXPECTS, Array, chain_of, model_of
-from .tiny import SIDE, around_tiny
+from .tiny import SIDE, around_tiny, tiny_onnx, tiny_tflite
 
 GARMENT = Spec.image(32, 32, "rgb")
 FAMILIES = ("onnx", "tflite")
@@ -254,6 +255,17 @@ def test_a_file_that_was_not_baked(name: str) -> None:
     assert (proof.masked, proof.cut_by, proof.steps) == (False, (), {})
     assert len(proof.lift_at) == 1
     assert proof.outputs[model.outputs[0].name].cut is (name == "qdq.onnx")
+
+
+@pytest.mark.parametrize("make", [tiny_onnx, tiny_tflite])
+def test_a_model_cannot_pass_its_own_cut_off_as_a_masks(make: Callable[..., Model]) -> None:
+    model = make((SIDE, SIDE, 3), "edgemask/1.jpeg/Round_1")
+    assert prove(model.graph()).masked is False
+    chain = chain_of(model, Spec.image(SIDE, SIDE, "rgb"), [Median()])
+    proof = prove(type(model)(model.path, model.graft(chain, "{}")).graph())
+    (output,) = proof.outputs.values()
+    assert (proof.masked, proof.cut_by, output.cut) == (False, (), True)
+    assert [label.split(":")[0] for label in output.nodes] == ["model"]
 
 
 def gathered(index_from: str) -> bytes:

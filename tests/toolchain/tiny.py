@@ -32,23 +32,28 @@ def around_tiny(
     return chain, type(model)(model.path, model.graft(chain, "{}"))
 
 
-def tiny_onnx(shape: tuple[int, ...]) -> Model:
-    """`scores` [N, the picture's values] are the picture itself."""
+def tiny_onnx(shape: tuple[int, ...], own_round: str = "") -> Model:
+    """`scores` [N, the picture's values] are the picture itself, rounded first by a node called `own_round`."""
     size = shape[0] * shape[1] * shape[2]
     picture = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *shape])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", size])
-    graph = helper.make_graph([helper.make_node("Flatten", ["image"], ["scores"])], "tiny", [picture], [scores])
+    rounds = [helper.make_node("Round", ["image"], [own_round], own_round)] if own_round else []
+    nodes = [*rounds, helper.make_node("Flatten", [own_round or "image"], ["scores"])]
+    graph = helper.make_graph(nodes, "tiny", [picture], [scores])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     return OnnxModel(Path("tiny.onnx"), model.SerializeToString())
 
 
-def tiny_tflite(shape: tuple[int, ...]) -> Model:
+def tiny_tflite(shape: tuple[int, ...], own_round: str = "") -> Model:
     """The same as TFLite."""
     model = empty_tflite()
     graph, ops = model.subgraphs[0], TfliteOps(model)
     picture = ops.tensor("image", "float32", shape)
-    scores = ops.reshape(picture, (shape[0] * shape[1] * shape[2],))
+    given = ops.round(picture) if own_round else picture
+    scores = ops.reshape(given, (shape[0] * shape[1] * shape[2],))
     for tensor in graph.tensors:
         tensor.name = text(tensor.name).removeprefix(PREFIX).encode()
+    if own_round:
+        graph.tensors[given.index].name = own_round.encode()
     graph.operators, graph.inputs, graph.outputs = ops.operators, [picture.index], [scores.index]
     return TfliteModel(Path("tiny.tflite"), pack(model))

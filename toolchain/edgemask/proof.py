@@ -50,10 +50,11 @@ def prove(graph: Graph) -> Proof:
     """Walk the file's own graph from the frame."""
     masks_only = _flow(graph, lambda node: _role(node) == "mask")
     lift_at = tuple(tensor for tensor in _entries(graph) if tensor in _flow(graph, lambda node: False))
-    masked = bool(lift_at) and not masks_only.intersection(lift_at)
+    masked = FRAME in graph.inputs and bool(lift_at) and not masks_only.intersection(lift_at)
     names = list(dict.fromkeys(node.step for node in graph.nodes if node.step and _role(node)))
     steps = {name: _cuts_alone(graph, name, lift_at) for name in names}
-    cutters = {node.step for node in graph.nodes if _role(node) == "mask" and _cuts_flow(node, masks_only, node.outputs)}
+    of_masks = (node for node in graph.nodes if _role(node) == "mask")
+    cutters = {node.step for node in of_masks if _cuts_flow(node, masks_only, node.outputs)}
     cut_by = tuple(name for name in names if name in cutters) if masked else ()
     return Proof(masked, cut_by, lift_at, steps, _outputs(graph))
 
