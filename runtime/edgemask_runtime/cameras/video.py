@@ -8,15 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgemask_runtime.errors import UserError, one_line
 from edgemask_runtime.frames import Shot
-from edgemask_runtime.images import Pixels
+from edgemask_runtime.images import Pixels, recolour
 from edgemask_runtime.manifest import FrameInput
 
 DEFAULT_FPS = 25.0
-PIXEL_FORMATS = {"rgb": "rgb24", "bgr": "bgr24", "gray": "gray"}
 
 
 class VideoCamera:
@@ -65,9 +62,8 @@ class VideoCamera:
         if picture is None:
             raise UserError("this part of the video does not decode")
         frame = self._frame
-        options = {"width": frame.width, "height": frame.height, "interpolation": "BILINEAR"}
-        pixels: Pixels = picture.reformat(format=PIXEL_FORMATS[frame.colour], **options).to_ndarray()
-        return np.ascontiguousarray(pixels).reshape(frame.shape)
+        scaled = picture.reformat(width=frame.width, height=frame.height, format="rgb24", interpolation="BILINEAR")
+        return recolour(scaled.to_ndarray(), frame.colour)
 
     def _open(self) -> Any:
         try:

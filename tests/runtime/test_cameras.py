@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgemask_runtime.bundle import FrameInput
+from edgemask_runtime.cameras import open_camera
+from edgemask_runtime.errors import UserError
+from edgemask_runtime.frames import Shot
+
+GRAY = FrameInput("frame", "uint8", None, 32, 48, 1, "gray")
+RGB = FrameInput("frame", "uint8", None, 32, 48, 3, "rgb")
+BGR = FrameInput("frame", "uint8", None, 32, 48, 3, "bgr")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten frames, 20 a second; frame k is blue with a red of 20 k."""
+    path = tmp_path_factory.mktemp("video") / "drive.avi"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mjpeg", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for number in range(10):
+            pixels = np.zeros((64, 96, 3), np.uint8)
+            pixels[:] = (20 * number, 0, 200)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_video_gives_every_frame_in_the_graphs_size_and_colour(video: Path) -> None:
+    camera = open_camera(video, RGB)
+    shots = list(camera)
+    assert camera.fps == 20
+    assert [shot.name for shot in shots] == [f"drive.avi#{number}" for number in range(10)]
+    red, _, blue = shots[6].read().mean(axis=(0, 1))
+    assert abs(red - 120) < 8
+    assert abs(blue - 200) < 8
+    swapped = list(open_camera(video, BGR))[6].read()
+    np.testing.assert_array_equal(swapped[:, :, ::-1], shots[6].read())
+    assert next(iter(open_camera(video, GRAY, fps=3))).read().shape == (32, 48, 1)
+
+
+def test_a_video_can_loop_and_be_closed(video: Path) -> None:
+    camera = open_camera(video, RGB, loop=True)
+    names = []
+    for shot in camera:
+        names.append(shot.name)
+        if len(names) == 15:
+            camera.close()
+    assert names[10] == "drive.avi#0"
+    assert len(names) == 20
+
+
+def test_a_broken_stretch_gives_shots_that_fail(video: Path, tmp_path: Path) -> None:
+    content = bytearray(video.read_bytes())
+    fourth = [at for at in range(len(content)) if content.startswith(b"\xff\xd8", at)][3]
+    content[fourth : fourth + 600] = bytes(600)
+    (tmp_path / "broken.avi").write_bytes(content)
+    outcomes = [outcome(shot) for shot in open_camera(tmp_path / "broken.avi", RGB)]
+    assert outcomes == [(32, 48, 3)] * 3 + ["this part of the video does not decode"] + [(32, 48, 3)] * 6
+
+
+def outcome(shot: Shot) -> object:
+    try:
+        return shot.read().shape
+    except UserError as error:
+        return error.message
+
+
+def test_what_is_no_video_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    with pytest.raises(UserError, match="not a readable video"):
+        open_camera(tmp_path / "text.mp4", RGB)
+
+
+def test_without_pyav_the_extra_is_named(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError) as caught:
+        open_camera(video, RGB)
+    assert caught.value.hint == "pip install 'edgemask-runtime[video]'"
+
+
+def test_images_of_another_size_are_resized_and_it_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "b.jpg"):
+        Image.new("RGB", (96, 64), (255, 0, 0)).save(tmp_path / name)
+    with caplog.at_level(logging.WARNING, "edgemaskd"):
+        shots = list(open_camera(tmp_path, RGB))
+    assert shots[0].read().shape == (32, 48, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'a.png'}: 96x64, resized to the graph's 48x32"
+    ]
+
+
+def test_an_unreadable_image_stops_the_start(faces: Path) -> None:
+    (faces / "3.pgm").write_bytes(b"P5 no")
+    with pytest.raises(UserError, match=r"3\.pgm"):
+        open_camera(faces, FrameInput("frame", "uint8", None, 8, 6, 1, "gray"))
+
+
+def test_a_missing_source_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        open_camera(tmp_path / "absent", RGB)
+
+
+def test_one_image_is_a_camera(faces: Path) -> None:
+    camera = open_camera(faces / "0.pgm", FrameInput("frame", "uint8", None, 8, 6, 1, "gray"))
+    assert [shot.name for shot in camera] == ["0.pgm"]
+    assert camera.fps == 10
