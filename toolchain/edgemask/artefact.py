@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,10 @@ from edgemask.errors import Faults, UserError, structure
 from edgemask.models import METADATA_KEY, Model, read_model
 from edgemask.steps import Role, Step
 from edgemask_runtime.bundle import EntropyInput, FrameInput, OutputRecord, SourceRecord
-from edgemask_runtime.strict_json import parse
+from edgemask_runtime.manifest import NAME
+from edgemask_runtime.strict_json import matching, parse
+
+FRAME, ENTROPY = "frame", "entropy"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Label:
 
     schema: Literal[1]
     edgemask: str
-    name: str
+    name: str = field(metadata=matching(NAME))
     source: SourceRecord
     frame: FrameInput
     entropy: EntropyInput | None
@@ -68,10 +71,26 @@ def as_artefact(model: Model) -> Artefact:
         raise UserError(f"{model.path} was not baked by edgemask", "`edgemask bake MODEL -o OUT` makes such a file")
     where = f"{model.path}: {METADATA_KEY}"
     faults = Faults(where)
-    label = structure(Label, parse(model.metadata[METADATA_KEY], where), "$", faults)
-    if faults:
+    label: Label | None = structure(Label, parse(model.metadata[METADATA_KEY], where), "$", faults)
+    if label is not None:
+        _check_graph(label, model, faults)
+    if label is None or faults:
         raise faults.error("bake the model again")
     return Artefact(model, label)
+
+
+def _check_graph(label: Label, model: Model, faults: Faults) -> None:
+    """Check that the graph takes and gives what the label states."""
+    frame, entropy = label.frame, label.entropy
+    stated: dict[str, tuple[int | None, ...]] = {FRAME: (frame.batch, *frame.shape)}
+    if entropy:
+        stated[ENTROPY] = (frame.batch, entropy.bytes)
+    found = {info.name: info.shape for info in model.inputs if info.dtype == "uint8"}
+    named = {frame.name, *([entropy.name] if entropy else [])}
+    if found != stated or named != stated.keys() or len(found) < len(model.inputs):
+        faults.add("$.frame", "not what the graph takes", allowed="; ".join(map(str, model.inputs)))
+    if [record.name for record in label.outputs] != [info.name for info in model.outputs]:
+        faults.add("$.outputs", "not what the graph gives", allowed="; ".join(map(str, model.outputs)))
 
 
 def notes(chain: Chain) -> tuple[StepNote, ...]:

@@ -32,7 +32,7 @@ class ModelInput(Map):
     name: str = param(doc="the model's input")
     dtype: DType = param(doc="its dtype")
     layout: Layout = param(doc="its order of axes")
-    scale: float | None = param(None, doc="real value of one step, if it is quantised")
+    scale: float | None = param(None, doc="real value of one step, if it is quantised", low=1e-30)
     zero_point: int = param(0, doc="quantised value of real zero")
 
     def spec(self, x: Spec) -> Spec:

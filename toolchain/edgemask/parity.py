@@ -15,6 +15,7 @@ from edgemask.errors import UserError
 from edgemask.models import Graph, Model
 from edgemask.ops.numpy import NumpyOps
 from edgemask.ops.protocol import Array
+from edgemask.proof import prove
 from edgemask.spec import Spec
 from edgemask.steps import Map
 from edgemask_runtime.engines import Engine, open_engine
@@ -24,6 +25,7 @@ MAX_DIFFERING_SHARE = 1e-4
 """Of whole numbers: rounding may fall to the other side where an engine sums in another order."""
 MAX_RELATIVE_ERROR = 1e-4
 """Of real numbers, against the largest of them."""
+MODEL = "the model's input"
 ENTROPY_DRAWS = 16
 SEED = 20180201
 
@@ -102,10 +104,11 @@ class _Trial:
     """A baked file opened twice: as it is, and with the end of every step as a further output."""
 
     def __init__(self, artefact: Artefact, chain: Chain) -> None:
-        model = artefact.model
+        model, graph = artefact.model, artefact.model.graph()
         self._chain = chain
-        self._ends = step_ends(model.graph(), chain)
-        data, self._probes = model.probe(list(self._ends.values()))
+        self._ends = step_ends(graph, chain)
+        self._entry = prove(graph).lift_at[:1]
+        data, self._probes = model.probe([*self._ends.values(), *self._entry])
         self._probed = open_engine(model.engine, data)
         self._engine = model.open()
         self.engine_name = f"{self._engine.name} {self._engine.version}"
@@ -118,20 +121,28 @@ class _Trial:
         return source.integers(0, 256, (batch, self._chain.entropy_bytes), np.uint8)
 
     def compare_steps(self, frame: Array, entropy: Array | None, tally: _Tally) -> None:
-        """Each step alone, on what the baked file itself gave it."""
+        """Each step alone, on what the baked file itself gave it, and whether the model takes what the last one gave.
+
+        A step that left no node must be one that changes nothing.
+        """
         given = self._probed.run(_feeds(frame, entropy))
         x = frame
         for link in self._chain.links:
-            if link.index in self._ends and isinstance(link.step, Map):
+            if isinstance(link.step, Map):
                 expected = link.step.build(NumpyOps(), x, _share(link, entropy))
-                x = given[self._probes[self._ends[link.index]]]
+                x = given[self._probes[self._ends[link.index]]] if link.index in self._ends else x
                 tally.add(link.name, expected, x, whole=link.gives.dtype != "float32")
+                x = x if x.shape == expected.shape else expected
+        for name in self._entry:
+            tally.add(MODEL, x, given[self._probes[name]], whole=True)
 
     def compare_outputs(self, frame: Array, entropy: Array | None, trained: Engine, tally: _Tally) -> None:
         """The whole file against the reference chain around the trained model."""
         given = self._engine.run(_feeds(frame, entropy))
         name = trained.inputs[0].name
         expected = self._chain.run(NumpyOps(), frame, entropy, lambda x: trained.run({name: _contiguous(x)}))
+        if expected.keys() != given.keys():
+            raise UserError(f"parity fails: the outputs are {', '.join(given)}, not {', '.join(expected)}")
         for output, value in expected.items():
             tally.add(output, value, given[output], whole=value.dtype.kind in "iub")
 
@@ -156,19 +167,30 @@ class _Tally:
 
     def add(self, name: str, expected: Array, given: Array, *, whole: bool) -> None:
         """Compare one pair of arrays; `whole` numbers must be equal, but for a few that fall to the other side."""
-        if expected.shape != given.shape:
-            raise UserError(f"parity fails: {name} has the shape {given.shape}, not {expected.shape}")
-        apart = np.abs(expected.astype(np.float64) - given.astype(np.float64))
-        reach = max(1.0, float(np.max(np.abs(expected), initial=0)))
-        limit = 0.0 if whole else MAX_RELATIVE_ERROR * reach
-        share = float(np.mean(~(apart <= limit))) if apart.size else 0.0
-        passed = share <= (MAX_DIFFERING_SHARE if whole else 0.0)
-        entry = Agreement(name, apart.size, share, float(np.max(apart, initial=0)), passed)
+        entry = Agreement(name, expected.size, 1.0, float(np.finfo(np.float64).max), passed=False)
+        if expected.shape == given.shape:
+            entry = _agreement(name, expected, given, whole=whole)
         self._found.setdefault(name, []).append(entry)
 
     def agreements(self) -> tuple[Agreement, ...]:
         """One line a name over all frames."""
         return tuple(_summed(entries) for entries in self._found.values())
+
+
+def _agreement(name: str, expected: Array, given: Array, *, whole: bool) -> Agreement:
+    apart = _apart(expected.astype(np.float64), given.astype(np.float64))
+    reach = max(1.0, float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0)))
+    limit = 0.0 if whole else MAX_RELATIVE_ERROR * reach
+    share = float(np.mean(apart > limit)) if apart.size else 0.0
+    passed = share <= (MAX_DIFFERING_SHARE if whole else 0.0)
+    return Agreement(name, apart.size, share, float(np.max(apart, initial=0)), passed)
+
+
+def _apart(expected: NDArray[np.float64], given: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far apart, as finite numbers; the same infinity and two that are no number are not apart."""
+    with np.errstate(invalid="ignore"):
+        apart = np.nan_to_num(np.abs(expected - given), nan=np.finfo(np.float64).max)
+    return np.where((expected == given) | (np.isnan(expected) & np.isnan(given)), 0.0, apart)
 
 
 def step_ends(graph: Graph, chain: Chain) -> dict[int, str]:

@@ -19,6 +19,7 @@ from edgemask.parity import Parity, random_frames, verify_chain
 from edgemask.recipe import Recipe, read_recipe
 from edgemask.spec import Spec
 from edgemask.steps import Map, Output, Step, Wrap, registry
+from edgemask.suggest import frame_spec
 from edgemask_runtime.images import list_images, read_image
 
 RANDOM_FRAMES = 4
@@ -42,7 +43,7 @@ def verify(
     trained = read_model(Path(source)) if source is not None else read_model(read.model_path) if read else None
     if trained is not None:
         _check_source(baked, trained)
-    if read is not None:
+    if read is not None and trained is not None:
         _check_recipe(baked, read, trained)
     folder = Path(images) if images is not None else read.images_path if read else None
     chain = chain_of(baked.label, trained)
@@ -61,22 +62,30 @@ def load_frames(path: Path, frame: Spec, limit: int = MAX_IMAGES) -> list[NDArra
 
 def chain_of(label: Label, source: Model | None) -> Chain:
     """The chain that a label states, around `source`; only its prefix without one."""
-    frame = Spec.image(label.frame.height, label.frame.width, label.frame.colour)
-    front = [_step(note) for note in label.chain if note.role in ("frame", "mask", "wrap")]
-    steps = [step for step in front if isinstance(step, Map | Wrap)]
-    fed = next(note for note in label.chain if note.kind == ModelInput.kind)
-    adapter: ModelInput = make(ModelInput, fed.parameters, "label")
+    frame = _frame(label)
+    made = [_step(note) for note in label.chain]
+    steps = [step for step in made if isinstance(step, Map | Wrap) and not isinstance(step, ModelInput)]
+    adapters = [step for step in made if isinstance(step, ModelInput)]
+    tails = [step for step in made if isinstance(step, Output)]
+    if len(adapters) != 1 or made != [*steps, *adapters, *tails]:
+        raise UserError("the file's steps are not in the order front, input, outputs", "bake it again")
     if source is None:
-        return resolve_prefix(frame, [*steps, adapter])
-    behind = [_step(note) for note in label.chain if note.role == "output"]
-    tails = [step for step in behind if isinstance(step, Output)]
-    return resolve(frame, steps, source.inputs, source.outputs, tails, adapter.layout)
+        return resolve_prefix(frame, [*steps, *adapters])
+    chain = resolve(frame, steps, source.inputs, source.outputs, tails, adapters[0].layout)
+    if chain.links[-1].step != adapters[0]:
+        raise UserError(f"the file feeds the model by {adapters[0]}, not {chain.links[-1].step}", "bake it again")
+    return chain
+
+
+def _frame(label: Label) -> Spec:
+    return Spec.image(label.frame.height, label.frame.width, label.frame.colour)
 
 
 def _step(note: StepNote) -> Step:
-    if note.kind not in registry():
-        raise UserError(f"the file states a step '{note.kind}' that this version does not know", "bake it again")
-    step: Step = make(registry()[note.kind], note.parameters, f"step {note.kind}")
+    known: dict[str, type[Step]] = {**registry(), ModelInput.kind: ModelInput}
+    if note.kind not in known or known[note.kind].role != note.role:
+        raise UserError(f"the file states a {note.role} step '{note.kind}', which is not known here", "bake it again")
+    step: Step = make(known[note.kind], note.parameters, f"step {note.kind}")
     return step
 
 
@@ -88,10 +97,11 @@ def _check_source(baked: Artefact, source: Model) -> None:
         )
 
 
-def _check_recipe(baked: Artefact, recipe: Recipe, source: Model | None) -> None:
-    if source is None:
-        return
-    frame = Spec.image(recipe.frame.height, recipe.frame.width, recipe.frame.colour)
+def _check_recipe(baked: Artefact, recipe: Recipe, source: Model) -> None:
+    frame = frame_spec(recipe)
+    stated = _frame(baked.label)
+    if frame != stated:
+        raise UserError(f"{baked.model.path} was not baked from this recipe: its frame is {stated}, not {frame}")
     chain = resolve(frame, recipe.steps, source.inputs, source.outputs, recipe.outputs, recipe.model.layout)
     wanted, found = _shown(notes(chain)), _shown(baked.label.chain)
     for index, (want, have) in enumerate(zip(wanted, found, strict=False), 1):
