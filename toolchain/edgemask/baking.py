@@ -11,13 +11,13 @@ from edgemask import __version__
 from edgemask.artefact import Artefact, Label, as_artefact, notes
 from edgemask.chain import Chain, resolve
 from edgemask.errors import UserError
-from edgemask.models import METADATA_KEY, SUFFIXES, Model, read_model
+from edgemask.models import SUFFIXES, Model, read_model
 from edgemask.parity import Parity, random_frames, verify_chain
 from edgemask.proof import Proof, prove
 from edgemask.recipe import Recipe, read_recipe
 from edgemask.spec import Spec
 from edgemask.steps import Step
-from edgemask.suggest import frame_spec, front_step, suggest
+from edgemask.suggest import frame_spec, front_step, read_trained, suggest
 from edgemask_runtime.bundle import EntropyInput, FrameInput, OutputRecord, SourceRecord
 from edgemask_runtime.entropy import DEFAULT_GENERATOR
 from edgemask_runtime.files import write_atomic
@@ -60,14 +60,12 @@ def plan(model: Path | None = None, *, masks: Iterable[str | Step] = (), recipe:
     if recipe is None:
         if model is None:
             raise UserError("neither a model nor a recipe is given")
-        source = read_model(model)
+        source = read_trained(model)
         read = suggest(source, added)
     else:
         read = (recipe if isinstance(recipe, Recipe) else read_recipe(recipe)).with_masks(added)
-        source = read_model(read.model_path)
+        source = read_trained(read.model_path)
         _check_same(model, source, read)
-    if METADATA_KEY in source.metadata:
-        raise UserError(f"{source.path} is baked already", "bake the trained model")
     chain = resolve(frame_spec(read), read.steps, source.inputs, source.outputs, read.outputs, read.model.layout)
     _check_thresholds(read, chain)
     return Plan(source, read, chain)
@@ -98,15 +96,17 @@ def bake(
     recipe = Path(recipe) if isinstance(recipe, str) else recipe
     made = plan(Path(model) if model is not None else None, masks=masks, recipe=recipe)
     if out is not None:
-        check_suffix(Path(out), made.source)
+        _check_out(Path(out), made.source)
     baked = bake_plan(made)
     if out is not None:
         write_atomic(Path(out), baked.artefact.model.data)
     return baked
 
 
-def check_suffix(out: Path, source: Model) -> None:
-    """UserError unless `out` has the suffix of the model's own format."""
+def _check_out(out: Path, source: Model) -> None:
+    """The suffix must be that of the model's own format, and the trained model must survive."""
+    if out.exists() and out.samefile(source.path):
+        raise UserError(f"{out} is the trained model itself", "-o names another file")
     if SUFFIXES.get(out.suffix.lower()) != source.format:
         suffix = next(suffix for suffix, name in SUFFIXES.items() if name == source.format)
         raise UserError(

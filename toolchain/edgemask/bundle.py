@@ -12,6 +12,8 @@ import numpy as np
 from edgemask import __version__
 from edgemask.artefact import Artefact
 from edgemask.baking import Baked, Plan, bake_plan, plan
+from edgemask.errors import UserError
+from edgemask.models import METADATA_KEY
 from edgemask.parity import Parity, random_frames, verify_chain
 from edgemask.proof import Proof
 from edgemask.recipe import RuntimeEntry
@@ -54,8 +56,7 @@ def build(recipe: str | Path, target: str, out: str | Path | None = None, *, ima
     baked = bake_plan(made)
     parity = _verified(made, baked, Path(images) if images is not None else made.recipe.images_path)
     manifest = manifest_of(baked.artefact, baked.proof, board, made.recipe.runtime)
-    folder = Path(out) if out is not None else Path("build") / target
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(Path(out) if out is not None else Path("build") / target)
     bundle, report = folder / f"{manifest.name}-{target}{SUFFIX}", folder / "report.md"
     evidence = {"parity": parity.to_json(), "machine": _machine()}
     write_bundle(bundle, manifest, {manifest.model.file: baked.artefact.model.data}, evidence)
@@ -64,10 +65,13 @@ def build(recipe: str | Path, target: str, out: str | Path | None = None, *, ima
 
 
 def manifest_of(artefact: Artefact, proof: Proof, target: Target, runtime: RuntimeEntry) -> Manifest:
-    """What the device is told: it follows from the baked file, the proof and the target alone."""
+    """What the device is told: it follows from the baked file, the proof and the target alone.
+
+    UserError when the label states what no manifest may.
+    """
     model, label = artefact.model, artefact.label
     file = f"model.{model.format}"
-    return Manifest(
+    manifest = Manifest(
         schema=1,
         name=label.name,
         target=target.name,
@@ -87,6 +91,15 @@ def manifest_of(artefact: Artefact, proof: Proof, target: Target, runtime: Runti
         tools={"edgemask": __version__},
         files=file_records({file: model.data}),
     )
+    return Manifest.from_json(manifest.to_json(), f"{model.path}: {METADATA_KEY}")
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made a folder: {error.strerror}", "-o names another one") from error
+    return path
 
 
 def _verified(made: Plan, baked: Baked, images: Path | None) -> Parity:

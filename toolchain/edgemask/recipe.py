@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,25 +11,28 @@ from typing import Any, Literal
 
 import tomllib
 
-from edgemask.errors import Faults, UserError, closest, structure
+from edgemask.errors import Faults, Rule, UserError, closest, structure
 from edgemask.model_input import Layout
 from edgemask.params import param
 from edgemask.spec import Colour
 from edgemask.steps import Map, Output, Role, Step, Wrap, registry
 from edgemask_runtime.files import read_bytes
+from edgemask_runtime.manifest import NAME
+from edgemask_runtime.strict_json import matching
 
 MAX_RECIPE_BYTES = 1 << 20
 MAX_LABELS_BYTES = 1 << 24
 STEP_ROLES: tuple[Role, ...] = ("frame", "mask", "wrap")
 OUTPUT_ROLES: tuple[Role, ...] = ("output",)
+_PATH = Rule("a path", lambda value: bool(value) and "\0" not in value).metadata
 
 
 @dataclass(frozen=True)
 class ModelEntry:
     """The trained model; paths are relative to the recipe."""
 
-    file: str
-    labels: str | None = None
+    file: str = field(metadata=_PATH)
+    labels: str | None = field(default=None, metadata=_PATH)
     layout: Layout | None = None
 
 
@@ -45,7 +49,7 @@ class FrameEntry:
 class VerifyEntry:
     """Real images that parity is tested on; a path relative to the recipe."""
 
-    images: str | None = None
+    images: str | None = field(default=None, metadata=_PATH)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class RuntimeEntry:
 @dataclass(frozen=True)
 class _Document:
     schema: Literal[1]
-    name: str
+    name: str = field(metadata=matching(NAME))
     model: ModelEntry
     frame: FrameEntry
     steps: tuple[dict[str, Any], ...] = ()
@@ -116,7 +120,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     """The recipe in `text`; `path` is where it came from."""
     try:
         values = _plain(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
     faults = Faults(str(path))
     document: _Document | None = structure(_Document, values, "$", faults)
@@ -155,12 +159,14 @@ def _step(entry: dict[str, Any], path: str, roles: tuple[Role, ...], faults: Fau
 
 
 def _plain(value: Any) -> Any:
-    """TOML's dates as text: no field of a recipe is one, and the error should show it."""
+    """Dates, nan, inf and integers beyond TOML's 64 bits as text: no field takes them, and the error shows them."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, datetime.date | datetime.time) else value
+    if isinstance(value, datetime.date | datetime.time) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)
+    return str(value) if isinstance(value, int) and abs(value) >= 1 << 63 else value
 
 
 def _text(path: Path, limit_bytes: int) -> str:

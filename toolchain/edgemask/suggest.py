@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from edgemask.chain import end_of, resolve
 from edgemask.errors import UserError
 from edgemask.frame.normalise import Normalise
 from edgemask.model_input import guess_layout, image_sizes
-from edgemask.models import Model, read_model
+from edgemask.models import METADATA_KEY, Model, read_model
 from edgemask.outputs.softmax import Softmax
 from edgemask.outputs.top_k import TopK
 from edgemask.recipe import STEP_ROLES, FrameEntry, ModelEntry, Recipe
@@ -21,29 +23,28 @@ from edgemask_runtime.files import write_atomic
 
 UNIT_RANGE = "the model does not say how its input is scaled: pixels / 255 is assumed"
 COLOUR_ORDER = "the model does not say its colour order: rgb is assumed"
-_SOFTMAX = ("Softmax", "SOFTMAX")
+_SOFTMAX = {"Softmax", "SOFTMAX"}
 
 
 def suggest(model: Model, steps: Sequence[Map | Wrap] = ()) -> Recipe:
     """A recipe that feeds `model` frames of its own input size, with `steps` in front."""
-    info = model.inputs[0]
-    if len(model.inputs) != 1 or len(info.shape) != 4:
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         resolve(Spec.image(1, 1, "rgb"), (), model.inputs, model.outputs)
-        raise UserError(f"the model's input '{info.name}' has {len(info.shape)} axes", "an image model takes 4")
+    info = model.inputs[0]
     height, width, _ = image_sizes(info, guess_layout(info))
     if height is None or width is None:
         raise UserError(f"the model's input '{info.name}' has no fixed size", "state [frame] and resize in a recipe")
-    recipe = Recipe(model.path.stem, model.path.parent, ModelEntry(model.path.name), FrameEntry(width, height, "rgb"))
+    recipe = Recipe(_name(model.path), model.path.parent, ModelEntry(model.path.name), FrameEntry(width, height, "rgb"))
     return _with_colour(model, replace(recipe, steps=tuple(steps)))
 
 
 def with_outputs(model: Model, recipe: Recipe) -> Recipe:
     """The recipe with softmax and top-k behind a model that scores classes."""
-    scores = model.outputs[-1].shape
+    scores = model.outputs[-1].shape if model.outputs else ()
     if len(scores) != 2 or scores[-1] is None or scores[-1] < 2:
         return recipe
-    last = model.graph().nodes[-1].op
-    outputs: tuple[Output, ...] = () if last in _SOFTMAX or "prob" in model.outputs[-1].name else (Softmax(),)
+    last = [node.op for node in model.graph().nodes[-1:]]
+    outputs: tuple[Output, ...] = () if set(last) & _SOFTMAX or "prob" in model.outputs[-1].name else (Softmax(),)
     return replace(recipe, outputs=(*outputs, TopK(k=min(5, scores[-1]))))
 
 
@@ -67,7 +68,7 @@ def init(
     model: str | Path, out: str | Path = "edgemask.toml", *, masks: Sequence[str] = (), force: bool = False
 ) -> Path:
     """Write a recipe for `model` to `out`; UserError if a file is there already and `force` is not given."""
-    path, source = Path(out), read_model(Path(model))
+    path, source = Path(out), read_trained(Path(model))
     if path.exists() and not force:
         raise UserError(f"{path} is there already", "--force replaces it, -o names another file")
     recipe = with_outputs(source, suggest(source, [front_step(mask) for mask in masks]))
@@ -75,6 +76,14 @@ def init(
     recipe = replace(recipe, model=ModelEntry(relative))
     write_atomic(path, to_toml(recipe).encode())
     return path
+
+
+def read_trained(path: Path) -> Model:
+    """Read a model that was not baked yet."""
+    model = read_model(path)
+    if METADATA_KEY in model.metadata:
+        raise UserError(f"{path} is baked already", "name the trained model")
+    return model
 
 
 def front_step(mask: str | Step) -> Map | Wrap:
@@ -114,10 +123,15 @@ def frame_spec(recipe: Recipe) -> Spec:
     return Spec.image(frame.height, frame.width, frame.colour)
 
 
+def _name(path: Path) -> str:
+    """The file's name as a bundle may be called."""
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip(".-_")
+    return words[:100] or "model"
+
+
 def _toml(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_toml(entry) for entry in value)}]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value).lower() if isinstance(value, bool) else repr(value)

@@ -68,8 +68,8 @@ def _home() -> Traversable:
 
 def _read(file: Traversable) -> Target:
     try:
-        values = tomllib.loads(file.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise UserError(f"{file}: not valid TOML: {error}") from error
     faults = Faults(str(file))
     target: Target | None = structure(Target, values, "$", faults)
