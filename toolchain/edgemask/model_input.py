@@ -77,10 +77,12 @@ def fit_input(info: TensorInfo, x: Spec, layout: Layout | None, source: str) -> 
 
 
 def guess_layout(info: TensorInfo) -> Layout:
-    """The layout that the sizes speak for: channels are few."""
-    _, first, _, last = info.shape
+    """The layout that the sizes speak for: images are often square, channels are few."""
+    _, first, middle, last = info.shape
     if first is None or last is None:
         return "NCHW" if last is None and first is not None else "NHWC"
+    if middle in (first, last) and first != last:
+        return "NCHW" if middle == last else "NHWC"
     return "NCHW" if first < last else "NHWC"
 
 

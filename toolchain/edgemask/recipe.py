@@ -171,6 +171,6 @@ def _plain(value: Any) -> Any:
 
 def _text(path: Path, limit_bytes: int) -> str:
     try:
-        return read_bytes(path, limit_bytes=limit_bytes).decode()
+        return read_bytes(path, limit_bytes=limit_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
