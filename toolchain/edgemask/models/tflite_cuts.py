@@ -16,6 +16,7 @@ INDEX_INPUTS: dict[str, tuple[int, ...]] = {
     "SELECT": (0,),
     "SELECT_V2": (0,),
     "SLICE": (1, 2),
+    "SPLIT_V": (1, 2),
     "STRIDED_SLICE": (1, 2, 3),
     "RESHAPE": (1,),
     "TRANSPOSE": (1,),

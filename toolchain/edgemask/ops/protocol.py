@@ -151,7 +151,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "where": Primitive("Where", "SELECT_V2", _REALS),
     "reshape": Primitive("Reshape", "RESHAPE", _NUMBERS),
     "transpose": Primitive("Transpose", "TRANSPOSE", _NUMBERS),
-    "slice": Primitive("Slice", "STRIDED_SLICE", _NUMBERS),
+    "slice": Primitive("Slice", "SPLIT_V, STRIDED_SLICE", _NUMBERS),
     "concat": Primitive("Concat", "CONCATENATION", _NUMBERS),
     "pad": Primitive("Pad", "PAD, MIRROR_PAD, STRIDED_SLICE, CONCATENATION", _NUMBERS),
     "gather": Primitive("Gather", "GATHER", _NUMBERS),
