@@ -153,7 +153,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "transpose": Primitive("Transpose", "TRANSPOSE", _NUMBERS),
     "slice": Primitive("Slice", "SPLIT_V, STRIDED_SLICE", _NUMBERS),
     "concat": Primitive("Concat", "CONCATENATION", _NUMBERS),
-    "pad": Primitive("Pad", "PAD, MIRROR_PAD, STRIDED_SLICE, CONCATENATION", _NUMBERS),
+    "pad": Primitive("Pad", "PAD, MIRROR_PAD, SPLIT_V, CONCATENATION", _NUMBERS),
     "gather": Primitive("Gather", "GATHER", _NUMBERS),
     "matmul": Primitive("MatMul", "FULLY_CONNECTED", _FLOAT),
     "reduce_sum": Primitive("ReduceSum", "SUM", _FLOAT),
