@@ -1,0 +1,141 @@
+"""The rules of the house, read from the source itself: who may import whom, and how large anything may grow."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tomllib
+
+ROOT = Path(__file__).parents[2]
+HOST, DEVICE = ROOT / "toolchain" / "edgemask", ROOT / "runtime" / "edgemask_runtime"
+MODULES = sorted([*HOST.rglob("*.py"), *DEVICE.rglob("*.py")])
+SOURCES = sorted(path for name in ("examples", "benchmarks", "tests") for path in (ROOT / name).rglob("*.py"))
+
+SHARED = set("answers bundle engines entropy errors files images manifest predictor strict_json".split())
+"""What the toolchain may take from the runtime."""
+NEVER_ON_THE_DEVICE = {"edgemask", "onnx", "tensorflow", "torch", "typer", "flatbuffers"}
+LAZY = {"tensorflow", "torch", "tf2onnx", "keras", "foolbox", "PIL", "av"}
+LAYERS = ["ops", "frame", "masks", "detectors", "outputs", "models"]
+BELOW = {
+    "ops": {"frame", "masks", "detectors", "outputs", "models", "chain", "steps", "model_input"},
+    "frame": {"masks", "detectors", "outputs", "models", "chain"},
+    "masks": {"frame", "detectors", "outputs", "models", "chain"},
+    "detectors": {"frame", "masks", "outputs", "models", "chain"},
+    "outputs": {"frame", "masks", "detectors", "models", "chain"},
+    "models": {"frame", "masks", "detectors", "outputs", "recipe", "baking", "parity", "proof", "bundle"},
+}
+"""What each folder of the toolchain must not know."""
+FORMATS = {"onnx", "onnxruntime", "ai_edge_litert", "flatbuffers", "google"}
+MAX_FUNCTION_LINES, MAX_FILE_LINES = 80, 600
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
+    """Every module that a file imports, by its full name; with `top_level` only those that importing it imports."""
+    for node in _nodes(ast.parse(path.read_text()), top_level=top_level):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _nodes(tree: ast.AST, *, top_level: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or _is_for_types(node)
+        if not (top_level and inner):
+            yield node
+            yield from _nodes(node, top_level=top_level)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def first(name: str) -> str:
+    return name.split(".")[0]
+
+
+@pytest.mark.parametrize("path", sorted(DEVICE.rglob("*.py")), ids=shown)
+def test_the_device_never_imports_the_toolchain(path: Path) -> None:
+    assert not {first(name) for name in imports(path)} & NEVER_ON_THE_DEVICE
+
+
+@pytest.mark.parametrize("path", sorted(HOST.rglob("*.py")), ids=shown)
+def test_the_toolchain_takes_only_the_runtimes_contracts(path: Path) -> None:
+    taken = {name.split(".")[1] for name in imports(path) if first(name) == "edgemask_runtime"}
+    assert taken <= SHARED
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_heavy_packages_are_imported_where_they_are_needed(path: Path) -> None:
+    assert not {first(name) for name in imports(path, top_level=True)} & LAZY
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_nothing_imports_the_command_line(path: Path) -> None:
+    if path.name != "__main__.py":
+        assert not [name for name in imports(path) if name.startswith("edgemask.cli")]
+
+
+@pytest.mark.parametrize("folder", LAYERS)
+def test_layers_know_nothing_of_those_above(folder: str) -> None:
+    for path in (HOST / folder).rglob("*.py"):
+        known = {name.split(".")[1] for name in imports(path) if first(name) == "edgemask" and "." in name}
+        assert not known & BELOW[folder], shown(path)
+
+
+@pytest.mark.parametrize("folder", ["frame", "masks", "detectors", "outputs"])
+def test_a_step_knows_no_format(folder: str) -> None:
+    for path in (HOST / folder).rglob("*.py"):
+        names = set(imports(path))
+        assert not {first(name) for name in names} & FORMATS, shown(path)
+        lowered = ("edgemask.ops.onnx", "edgemask.ops.tflite", "edgemask.ops.numpy")
+        assert not [name for name in names if name.startswith(lowered)], shown(path)
+
+
+def test_the_layers_are_all_there_are() -> None:
+    folders = {path.name for path in HOST.iterdir() if (path / "__init__.py").is_file()}
+    assert folders == set(LAYERS)
+
+
+def test_targets_are_data() -> None:
+    assert not list((ROOT / "targets").rglob("*.py"))
+
+
+@pytest.mark.parametrize(("home", "config"), [(HOST, "pyproject.toml"), (DEVICE, "runtime/pyproject.toml")])
+def test_every_folder_of_code_is_packaged(home: Path, config: str) -> None:
+    stated = set(tomllib.loads((ROOT / config).read_text())["tool"]["setuptools"]["packages"])
+    found = {".".join(path.parent.relative_to(home.parent).parts) for path in home.rglob("*.py")}
+    assert found <= stated
+    assert stated - found <= {"edgemask.targets"}
+    assert all((home.parent / name.replace(".", "/") / "__init__.py").is_file() for name in found)
+
+
+@pytest.mark.parametrize("path", [*MODULES, *SOURCES], ids=shown)
+def test_functions_and_files_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or node.lineno) - node.lineno < MAX_FUNCTION_LINES, node.name
+
+
+def test_the_light_core_has_no_framework() -> None:
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert not [line for line in stated if line.startswith(("tensorflow", "torch", "keras"))]
+    assert not {"tensorflow", "torch"} & sys.modules.keys()
+
+
+def test_the_rules_see_what_they_forbid(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("import torch.nn\ndef f():\n    from PIL import Image\nif True:\n    import av\n")
+    assert set(imports(path)) == {"torch.nn", "PIL.Image", "av"}
+    assert set(imports(path, top_level=True)) == {"torch.nn", "av"}
