@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from third_party import blazeface, quantised
 
 import edgemask
 from edgemask.errors import UserError
@@ -22,6 +23,7 @@ from edgemask.ops.rounding import to_float
 from edgemask.parity import Parity
 from edgemask.spec import Spec
 from edgemask.steps import Mask
+from edgemask.verification import load_frames
 from edgemask_runtime.engines import open_engine
 
 from .files import FOLDER, Array
@@ -30,6 +32,8 @@ from .pictures import cropped, fashion
 from .tampering import with_constant, with_label
 
 Bake = Callable[..., Path]
+CACHE = Path.home() / ".cache" / "edgemask-tests"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "driver-id"
 FAMILIES = ("torch_nchw.onnx", "keras_float.tflite")
 PICTURES = 8
 
@@ -59,6 +63,37 @@ def test_a_baked_file_holds_on_real_images_and_random_frames(
     assert parity.steps[0].values == (PICTURES + 4) * 32 * 32 * 3
     assert len(parity.outputs) == 1
     assert parity.replays is (True if masks == ("noise",) else None)
+
+
+@pytest.mark.parametrize("fetch", [blazeface, quantised])
+@pytest.mark.parametrize("mask", ["jpeg", "noise"])
+def test_files_of_others_hold(fetch: Callable[[Path], Path], mask: str, tmp_path: Path) -> None:
+    source, out = fetch(CACHE), tmp_path / "baked.tflite"
+    edgemask.bake(source, out, masks=[mask])
+    parity = edgemask.verify(out, source=source, images=IMAGES)
+    assert (parity.passed, parity.images) == (True, PICTURES)
+    assert len(parity.outputs) == {blazeface: 2, quantised: 1}[fetch]
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "tflite"])
+def test_the_example_holds(suffix: str, tmp_path: Path) -> None:
+    out, path = tmp_path / f"baked.{suffix}", tmp_path / "edgemask.toml"
+    text = (EXAMPLE / "edgemask.toml").read_text()
+    for name in ("driver-id.onnx", "labels.txt"):
+        text = text.replace(f'"{name}"', f'"{EXAMPLE / name}"')
+    path.write_text(text.replace("driver-id.onnx", f"driver-id.{suffix}"))
+    assert edgemask.bake(recipe=path, out=out).proof.cut_by == ("1.jpeg",)
+    parity = edgemask.verify(out, recipe=path, images=IMAGES / "fashion")
+    assert (parity.passed, parity.images) == (True, 10)
+    assert "top_indices" in [entry.name for entry in parity.outputs]
+
+
+def test_of_many_images_some_are_taken_evenly(bake_once: Bake, tmp_path: Path) -> None:
+    for index in range(45):
+        (tmp_path / f"{index:02}.pgm").write_bytes(b"P5 32 32 255\n" + bytes([index]) * 1024)
+    frames = load_frames(tmp_path, Spec.image(32, 32, "gray"))
+    assert [int(frame[0, 0, 0, 0]) for frame in frames] == [i * 45 // 20 for i in range(20)]
+    assert edgemask.verify(bake_once("keras_int8.tflite"), images=tmp_path).images == 20
 
 
 def test_real_images_are_what_is_run(bake_once: Bake, tmp_path: Path) -> None:
