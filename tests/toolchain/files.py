@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ EXPECTS: dict[str, tuple[Map, ...]] = {
 SCORES = {name: "logits" if name.startswith(("torch_nchw.", "qdq", "therm")) else "probabilities" for name in EXPECTS}
 
 
+@cache
 def model_of(name: str) -> Model:
     return read_model(FOLDER / name)
 

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from edgemask.chain import resolve
 from edgemask.detectors.feature_squeeze import FeatureSqueeze
 from edgemask.errors import UserError
+from edgemask.ops.numpy import NumpyOps
 from edgemask.outputs.softmax import Softmax
 from edgemask.outputs.top_k import TopK
 from edgemask.spec import Spec
@@ -89,6 +90,19 @@ def test_outputs_that_do_not_fit_say_so(outputs: list[Output], message: str, hin
     assert hint in (error.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("step", "shape", "message"),
+    [
+        (Softmax(), (None,), r"output 1 \(softmax\) needs an axis of classes, gets none"),
+        (TopK(1), (), r"output 1 \(top-k\) needs an axis of classes, gets none"),
+        (TopK(1), (None, None), r"output 1 \(top-k\) the shape \? float32 is not fixed"),
+    ],
+)
+def test_scores_have_an_axis_of_classes(step: Output, shape: tuple[None, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(FRAME, [], [IMAGE], [TensorInfo("count", "float32", shape)], [step])
+
+
 def test_an_output_that_the_model_has_is_not_made_again() -> None:
     given = TensorInfo("probabilities", "float32", (None, 10))
     with pytest.raises(UserError, match="the model has an output 'probabilities' already"):
@@ -142,3 +156,10 @@ def test_feature_squeeze_of_an_unknown_output_names_the_outputs() -> None:
     with pytest.raises(UserError, match="there is no output 'scores'") as error:
         model.graft(chain, "{}")
     assert error.value.hint == "outputs: logits"
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 4, 5)])
+def test_feature_squeeze_compares_rows_of_scores(shape: tuple[int, ...]) -> None:
+    chain = resolve(FRAME, [FeatureSqueeze()], [IMAGE], [TensorInfo("boxes", "float32", shape)])
+    with pytest.raises(UserError, match="compares rows of scores, output 'boxes' has none"):
+        chain.run(NumpyOps(), np.stack(fashion())[:1], None, lambda x: {"boxes": np.zeros(shape, np.float32)})

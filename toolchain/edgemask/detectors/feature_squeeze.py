@@ -46,5 +46,10 @@ class FeatureSqueeze(Wrap):
         return cast(Mask, parse_step(self.squeezer, ("mask",)))
 
     def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
-        scores = to_float(ops, outputs[main_output(outputs, self.of)])
+        name = main_output(outputs, self.of)
+        if len(ops.shape(outputs[name])) != 1:
+            raise Misfit(
+                f"feature-squeeze compares rows of scores, output '{name}' has no such rows", "choose with `of`"
+            )
+        scores = to_float(ops, outputs[name])
         return ops.softmax(scores) if self.scores == "logits" else scores

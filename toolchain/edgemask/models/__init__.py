@@ -114,5 +114,8 @@ def read_model(path: Path) -> Model:
 
         return OnnxModel(path, data)
     from edgemask.models.tflite import TfliteModel
+    from edgemask.models.trial import refusal
 
+    if reason := refusal(data):
+        raise UserError(f"{path}: no sound TFLite model: {reason}", "export or copy it again")
     return TfliteModel(path, data)

@@ -13,8 +13,16 @@ ALIGNMENT = 16
 
 
 def unpack(data: bytes) -> schema.ModelT:
-    """The model as objects; the bytes must have passed an engine's verifier before."""
-    return schema.ModelT.InitFromPackedBuf(data, 0)
+    """The model as objects, empty lists for those left out; the bytes must have passed an engine's verifier before."""
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    _fill(model, "operatorCodes subgraphs buffers metadata signatureDefs")
+    for subgraph in model.subgraphs:
+        _fill(subgraph, "tensors inputs outputs operators")
+        for tensor in subgraph.tensors:
+            _fill(tensor, "shape")
+        for operator in subgraph.operators:
+            _fill(operator, "inputs outputs")
+    return model
 
 
 def pack(model: schema.ModelT) -> bytes:
@@ -24,6 +32,12 @@ def pack(model: schema.ModelT) -> bytes:
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _fill(thing: Any, lists: str) -> None:
+    for name in lists.split():
+        if getattr(thing, name) is None:
+            setattr(thing, name, [])
 
 
 def operator_name(code: schema.OperatorCodeT) -> str:

@@ -54,7 +54,7 @@ class OnnxModel(Model):
         return _labels(self.metadata.get("names", ""))
 
     def graph(self) -> Graph:
-        dtypes = _element_types(self.proto)
+        dtypes = _element_types(self.proto, self.path)
         nodes = tuple(
             Node(node.op_type, owner(node.name), tuple(reads(node)), tuple(node.output), cuts(node, dtypes))
             for node in self.proto.graph.node
@@ -75,7 +75,7 @@ class OnnxModel(Model):
         proto = ModelProto()
         proto.CopyFrom(self.proto)
         known = {info.name for info in self.outputs}
-        types = _element_types(proto)
+        types = _element_types(proto, self.path)
         for name in dict.fromkeys(tensors):
             if name not in known:
                 proto.graph.output.append(helper.make_tensor_value_info(name, types[name], None))
@@ -140,9 +140,21 @@ def _parse(path: Path, data: bytes) -> ModelProto:
         proto = onnx.load_model_from_string(data)
         onnx.load_external_data_for_model(proto, str(path.parent))
         onnx.checker.check_model(proto)
+        _check_names(proto)
     except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError, OSError) as error:
         raise UserError(f"{path}: no sound ONNX model: {one_line(error)}", "export or copy it again") from error
     return proto
+
+
+def _check_names(proto: ModelProto) -> None:
+    """ValueError for a name that is no UTF-8: the format allows any bytes, protobuf then gives them as they are."""
+    graph = proto.graph
+    names = [name for node in graph.node for name in (node.name, node.op_type, node.domain, *reads(node), *node.output)]
+    names += [thing.name for thing in (*graph.input, *graph.output, *graph.initializer, *graph.value_info)]
+    names += [text for entry in proto.metadata_props for text in (entry.key, entry.value)]
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no text")
 
 
 def _describe(value: ValueInfoProto) -> TensorInfo:
@@ -159,8 +171,11 @@ def _value(value: ValueInfoProto, name: str) -> OnnxValue:
     return OnnxValue(name, cast(DType, info.dtype), tuple(size or 1 for size in info.shape[1:]))
 
 
-def _element_types(proto: ModelProto) -> dict[str, int]:
-    graph = onnx.shape_inference.infer_shapes(proto).graph
+def _element_types(proto: ModelProto, path: Path) -> dict[str, int]:
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise UserError(f"{path}: no sound ONNX model: {one_line(error)}", "export or copy it again") from error
     values = (*graph.value_info, *graph.input, *graph.output)
     types = {value.name: value.type.tensor_type.elem_type for value in values}
     return types | {tensor.name: tensor.data_type for tensor in graph.initializer}

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import copy
 import io
+import struct
 import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgemask.chain import Chain
-from edgemask.errors import UserError
+from edgemask.errors import UserError, one_line
 from edgemask.models import METADATA_KEY, RESERVED, Format, Graph, Model, Node
 from edgemask.models.flatbuffer import operator_name, pack, unpack
 from edgemask.models.tflite_cuts import cuts
 from edgemask.ops.scope import owner
-from edgemask.ops.tflite import DTYPES, TfliteOps, TfliteValue, text
-from edgemask_runtime.engines import TensorInfo, open_engine
+from edgemask.ops.tflite import TfliteOps, TfliteValue, text
+from edgemask.spec import DType
+from edgemask_runtime.engines import Engine, TensorInfo, open_engine
 
 SIGNATURE_KEY = "serving_default"
 STALE_METADATA = "TFLITE_METADATA"
@@ -38,9 +40,12 @@ class TfliteModel(Model):
         super().__init__(path, data)
         try:
             self._info = open_engine(self.engine, data)
+            self._model = unpack(data)
+            _check_main_graph(self._model, self._info)
         except UserError as error:
             raise UserError(f"{path}: no sound TFLite model: {error.message}", error.hint) from error
-        self._model = unpack(data)
+        except (TypeError, ValueError, IndexError, struct.error) as error:
+            raise UserError(f"{path}: no sound TFLite model: {one_line(error)}", "export or copy it again") from error
 
     @cached_property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -53,7 +58,7 @@ class TfliteModel(Model):
     @cached_property
     def metadata(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        for entry in self._model.metadata or []:
+        for entry in self._model.metadata:
             data = self._model.buffers[entry.buffer].data
             if data is not None and text(entry.name) == METADATA_KEY:
                 found[METADATA_KEY] = bytes(data).decode(errors="replace")
@@ -106,6 +111,16 @@ class TfliteModel(Model):
         )
 
 
+def _check_main_graph(model: schema.ModelT, engine: Engine) -> None:
+    """UserError for what the engine lets pass and a walk of the graph cannot: names twice, numbers of nothing."""
+    main = model.subgraphs[0]
+    if (len(engine.inputs), len(engine.outputs)) != (len(main.inputs), len(main.outputs)):
+        raise UserError("two of its inputs or outputs have one name", "export or copy it again")
+    ends = [entry.buffer for entry in model.metadata]
+    if any(end >= len(model.buffers) for end in ends):
+        raise UserError("its metadata is not in the file", "export or copy it again")
+
+
 class _Graft:
     """Puts a chain around the model's main subgraph, in place."""
 
@@ -142,7 +157,7 @@ class _Graft:
         indices = {self._input: self._copied_tensor(self._input)}
         self._ops.alias(x, indices[self._input])
         self._copy_operators(indices)
-        return {name: self._value(indices[index]) for name, index in self._outputs.items()}
+        return {name: self._value(indices.get(index, index)) for name, index in self._outputs.items()}
 
     def _copy_operators(self, indices: dict[int, int]) -> None:
         """The model's operators once more, on tensors of their own that go into `indices`; weights are shared."""
@@ -162,9 +177,12 @@ class _Graft:
 
     def _value(self, index: int) -> TfliteValue:
         tensor = self._subgraph.tensors[index]
-        return TfliteValue(index, DTYPES[tensor.type], tuple(int(size) for size in tensor.shape[1:]))
+        return TfliteValue(index, cast(DType, _TYPE_NAMES[tensor.type]), tuple(int(size) for size in tensor.shape[1:]))
 
 
+_TYPE_NAMES: dict[int, str] = {
+    value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)
+}
 _REAL = {schema.TensorType.FLOAT16, schema.TensorType.FLOAT32, schema.TensorType.FLOAT64}
 
 
@@ -191,7 +209,7 @@ def _set_signature(model: schema.ModelT, inputs: dict[str, int], outputs: dict[s
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = SIGNATURE_KEY, 0
     signature.inputs, signature.outputs = _tensor_map(inputs), _tensor_map(outputs)
-    others = [entry for entry in model.signatureDefs or [] if entry.subgraphIndex != 0]
+    others = [entry for entry in model.signatureDefs if entry.subgraphIndex != 0]
     model.signatureDefs = [signature, *others]
 
 
@@ -210,7 +228,7 @@ def _set_metadata(model: schema.ModelT, metadata: str) -> None:
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_KEY.encode(), len(model.buffers) - 1
-    kept = [other for other in model.metadata or [] if text(other.name) != STALE_METADATA]
+    kept = [other for other in model.metadata if text(other.name) != STALE_METADATA]
     model.metadata = [*kept, entry]
 
 

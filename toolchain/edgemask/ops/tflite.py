@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgemask.ops.protocol import Array, PadMode, sized
 from edgemask.ops.scope import Names, owner
-from edgemask.spec import DType
+from edgemask.spec import DType, Misfit
 
 TENSOR_TYPES: dict[DType, int] = {
     "uint8": schema.TensorType.UINT8,
@@ -72,6 +72,8 @@ class TfliteOps:
         tensor.name = f"{step}/{text(tensor.name)}".encode()
 
     def cast(self, x: TfliteValue, dtype: DType) -> TfliteValue:
+        if x.dtype not in TENSOR_TYPES:
+            raise Misfit(f"a step reads {x.dtype}", f"steps read {', '.join(TENSOR_TYPES)}")
         options = schema.CastOptionsT()
         options.inDataType, options.outDataType = TENSOR_TYPES[x.dtype], TENSOR_TYPES[dtype]
         return self._emit("CAST", [x.index], dtype, x.shape, options)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
+from edgemask.outputs import scores_of
 from edgemask.params import param
 from edgemask.spec import Axis, Misfit, Spec
 from edgemask.steps import Output, main_output
@@ -22,7 +23,7 @@ class TopK(Output):
     of: str = param("", doc="output that holds the scores; the last one if left out")
 
     def spec(self, outputs: Mapping[str, Spec]) -> dict[str, Spec]:
-        scores = outputs[main_output(outputs, self.of)]
+        scores = scores_of(outputs, self.of)
         if scores.sample[-1] < self.k:
             raise Misfit(f"asks for {self.k} classes, gets {scores}", f"set k to {scores.sample[-1]} or less")
         best = replace(scores, dtype="float32", axes=(*scores.axes[:-1], Axis("rank", self.k)))
