@@ -450,7 +450,7 @@ def test_a_label_with_a_step_of_another_version(run: Run, bake_once: Bake, tmp_p
 
     path = with_label(bake_once("torch_nchw.onnx", "jpeg"), tmp_path / "x.onnx", renamed)
     ended = run("verify", path)
-    assert (ended.code, "'jpeg-2030', which is not known here" in ended.err) == (2, True)
+    assert (ended.code, "'jpeg-2030' of role 'mask' is not known here" in ended.err) == (2, True)
 
 
 def test_a_picture_of_another_size_is_resized_and_said_so(run: Run, bake_once: Bake, tmp_path: Path) -> None:

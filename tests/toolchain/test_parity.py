@@ -30,6 +30,7 @@ from .files import FOLDER, Array
 from .pictures import FOLDER as IMAGES
 from .pictures import cropped, fashion
 from .tampering import with_constant, with_label
+from .tiny import tiny_onnx
 
 Bake = Callable[..., Path]
 CACHE = Path.home() / ".cache" / "edgemask-tests"
@@ -267,6 +268,18 @@ def test_noise_that_the_graph_leaves_out_is_noticed(name: str, bake_once: Bake, 
         parity.require()
 
 
+def test_one_other_draw_that_differs_is_enough(tmp_path: Path) -> None:
+    """One pixel and three values of noise: of sixteen draws some repeat the first."""
+    source = tmp_path / "pixel.onnx"
+    source.write_bytes(tiny_onnx((1, 1, 1)).data)
+    assert edgemask.bake(source, masks=["noise:distribution=uniform,strength=1"]).parity.replays is True
+
+
+def test_entropy_that_decides_nothing_fails_alone() -> None:
+    assert Parity("engine", 0, 4, (), (), replays=True).passed
+    assert not Parity("engine", 0, 4, (), (), replays=False).passed
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_without_the_source_only_the_prefix_is_verified(name: str, bake_once: Bake) -> None:
     parity = edgemask.verify(bake_once(name, "jpeg"))
@@ -340,15 +353,18 @@ def test_a_fixed_batch_of_one_and_a_free_one(bake_once: Bake) -> None:
     np.testing.assert_array_equal(probabilities.argmax(1), together.argmax(1))
 
 
-def test_answers_that_are_no_numbers_can_agree_and_can_differ(tmp_path: Path) -> None:
-    """The logarithm of x - 9 has no value below 9, and the one of x has."""
+@pytest.mark.parametrize(("less", "found"), [(9.0, np.isnan), (8.0, np.isneginf)])
+def test_answers_that_are_no_numbers_can_agree_and_can_differ(
+    less: float, found: Callable[[Array], Array], tmp_path: Path
+) -> None:
+    """The logarithm of x - 9 is no number at 8, that of x - 8 is infinite there, and that of x is neither."""
     source, out = tmp_path / "logs.onnx", tmp_path / "baked.onnx"
-    source.write_bytes(logarithms(9.0))
+    source.write_bytes(logarithms(less))
     edgemask.bake(source, out, masks=[Jpeg()])
     answer = open_engine("onnxruntime", out.read_bytes()).run({"frame": np.full((1, 8, 8, 3), 8, np.uint8)})
-    assert np.isnan(answer["score"]).all()
+    assert found(answer["score"]).all()
     assert edgemask.verify(out, source=source).passed
-    other = with_constant(out, tmp_path / "other.onnx", "less", lambda nine: nine - 9)
+    other = with_constant(out, tmp_path / "other.onnx", "less", lambda x: x - less)
     failed = edgemask.verify(other, source=source)
     assert failing(failed) == ["score"]
     json.loads(as_json(failed.to_json()), parse_constant=pytest.fail)

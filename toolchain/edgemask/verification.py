@@ -84,7 +84,7 @@ def _frame(label: Label) -> Spec:
 def _step(note: StepNote) -> Step:
     known: dict[str, type[Step]] = {**registry(), ModelInput.kind: ModelInput}
     if note.kind not in known or known[note.kind].role != note.role:
-        raise UserError(f"the file states a {note.role} step '{note.kind}', which is not known here", "bake it again")
+        raise UserError(f"the file's step '{note.kind}' of role '{note.role}' is not known here", "bake it again")
     step: Step = make(known[note.kind], note.parameters, f"step {note.kind}")
     return step
 
