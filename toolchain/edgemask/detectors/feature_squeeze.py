@@ -48,8 +48,6 @@ class FeatureSqueeze(Wrap):
     def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
         name = main_output(outputs, self.of)
         if len(ops.shape(outputs[name])) != 1:
-            raise Misfit(
-                f"feature-squeeze compares rows of scores, output '{name}' has no such rows", "choose with `of`"
-            )
+            raise Misfit(f"feature-squeeze compares rows of scores, output '{name}' has none", "choose with `of`")
         scores = to_float(ops, outputs[name])
         return ops.softmax(scores) if self.scores == "logits" else scores
