@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from edgemask_runtime.errors import UserError
@@ -29,7 +30,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot write: {error.strerror}", hint="check the folder and its rights") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def _write_synced(path: Path, data: bytes) -> None:

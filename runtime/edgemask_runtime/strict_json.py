@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from edgemask_runtime.errors import UserError, closest
 
 SHOWN_CHARS = 60
+LARGEST_EXACT = 2**53
 SHOWN_FAULTS = 50
 
 
@@ -55,8 +56,10 @@ def structure(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     origin = get_origin(kind)
     if origin in STRUCTURES:
         return STRUCTURES[origin](kind, value, path, faults)
-    if kind is Any or type(value) is kind or (kind is float and type(value) is int):
-        return float(value) if kind is float else value
+    if kind is float and type(value) is int and abs(value) <= LARGEST_EXACT:
+        return float(value)
+    if kind is Any or type(value) is kind:
+        return value
     return _wrong(value, path, faults, kind.__name__)
 
 

@@ -70,3 +70,10 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
         read_bytes(tmp_path / "x", limit_bytes=4)
     with pytest.raises(UserError, match="cannot read: No such file"):
         read_bytes(tmp_path / "absent", limit_bytes=4)
+
+
+def test_a_folder_that_is_a_file_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot write"):
+        write_atomic(tmp_path / "file" / "out", b"data")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -367,7 +367,7 @@ LABEL_VALUES: st.SearchStrategy[Any] = st.recursive(
         st.none(),
         st.booleans(),
         st.integers(-3, 300),
-        st.sampled_from([10**300, -(10**300), 1e308, 5e-324]),
+        st.sampled_from([10**400, -(10**400), 10**300, 1e308, 5e-324]),
         st.floats(allow_nan=False, allow_infinity=False),
         st.sampled_from("jpeg input top-k mask frame output wrap model uint8 NCHW raw top-indices ../x".split()),
         st.text(max_size=4),

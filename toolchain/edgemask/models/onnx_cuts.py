@@ -12,12 +12,13 @@ _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorPro
 
 STEPWISE = frozenset(
     "Round Floor Ceil Sign Greater GreaterOrEqual Less LessOrEqual Equal Not And Or Xor IsNaN IsInf ArgMax ArgMin "
-    "BitwiseAnd BitwiseOr BitwiseXor BitwiseNot BitShift OneHot NonZero Shape Size QuantizeLinear "
-    "DynamicQuantizeLinear NonMaxSuppression Hardmax Unique".split()
+    "BitwiseAnd BitwiseOr BitwiseXor BitwiseNot BitShift NonZero Shape Size QuantizeLinear "
+    "NonMaxSuppression Hardmax".split()
 )
 """Constant between jumps: the derivative of every output to every input is zero almost everywhere."""
 
 INDEX_INPUTS: dict[str, tuple[int, ...]] = {
+    "OneHot": (0, 1),
     "Gather": (1,),
     "GatherElements": (1,),
     "GatherND": (1,),

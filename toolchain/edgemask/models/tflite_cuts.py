@@ -4,12 +4,13 @@ from __future__ import annotations
 
 STEPWISE = frozenset(
     "ROUND FLOOR CEIL SIGN GREATER GREATER_EQUAL LESS LESS_EQUAL EQUAL NOT_EQUAL LOGICAL_AND LOGICAL_OR LOGICAL_NOT "
-    "ARG_MAX ARG_MIN ONE_HOT WHERE SHAPE RANK QUANTIZE FLOOR_DIV BUCKETIZE BITWISE_XOR RIGHT_SHIFT FAKE_QUANT "
+    "ARG_MAX ARG_MIN WHERE SHAPE RANK QUANTIZE FLOOR_DIV BUCKETIZE BITWISE_XOR RIGHT_SHIFT FAKE_QUANT "
     "NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5".split()
 )
 """Constant between jumps: the derivative of every output to every input is zero almost everywhere."""
 
 INDEX_INPUTS: dict[str, tuple[int, ...]] = {
+    "ONE_HOT": (0, 1),
     "GATHER": (1,),
     "GATHER_ND": (1,),
     "SCATTER_ND": (0, 2),
