@@ -191,10 +191,17 @@ def _add_wraps(own: Mapping[str, Spec], links: Sequence[Link]) -> Mapping[str, S
     specs = own
     for link in reversed(links):
         if isinstance(link.step, Wrap):
-            added = link.step.added()
+            added = _added(link, link.step, specs)
             _refuse_taken(_named(link), added, specs, own)
             specs = {**added, **specs}
     return specs
+
+
+def _added(link: Link, step: Wrap, specs: Mapping[str, Spec]) -> dict[str, Spec]:
+    try:
+        return step.added(specs)
+    except Misfit as misfit:
+        raise UserError(f"{_named(link)} {misfit.message}", misfit.hint) from misfit
 
 
 def _fold_outputs(

@@ -84,8 +84,8 @@ class Wrap(Step):
         """The outputs of `rest`, and what this step adds to them."""
 
     @abstractmethod
-    def added(self) -> dict[str, Spec]:
-        """The outputs that this step adds."""
+    def added(self, outputs: Mapping[str, Spec]) -> dict[str, Spec]:
+        """The outputs that this step adds to those of the rest; raises Misfit when it cannot read them."""
 
     def entropy_bytes(self, x: Spec) -> int:
         """Bytes of entropy that one sample of `x` needs."""

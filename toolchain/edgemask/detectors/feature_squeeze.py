@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -33,7 +33,10 @@ class FeatureSqueeze(Wrap):
             raise Misfit(f"cannot squeeze with {mask.kind}", "take a mask that keeps the shape and needs no entropy")
         return x
 
-    def added(self) -> dict[str, Spec]:
+    def added(self, outputs: Mapping[str, Spec]) -> dict[str, Spec]:
+        name = main_output(outputs, self.of)
+        if len(outputs[name].axes) != 2:
+            raise Misfit(f"compares rows of scores, output '{name}' has none", "choose with `of`")
         return {"suspicion": Spec("float32", (Axis("N", None), Axis("score", 1)), range=(0.0, 2.0))}
 
     def build(self, ops: Ops[T], x: T, rest: Callable[[T], dict[str, T]], entropy: T | None) -> dict[str, T]:
@@ -46,8 +49,5 @@ class FeatureSqueeze(Wrap):
         return cast(Mask, parse_step(self.squeezer, ("mask",)))
 
     def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
-        name = main_output(outputs, self.of)
-        if len(ops.shape(outputs[name])) != 1:
-            raise Misfit(f"feature-squeeze compares rows of scores, output '{name}' has none", "choose with `of`")
-        scores = to_float(ops, outputs[name])
+        scores = to_float(ops, outputs[main_output(outputs, self.of)])
         return ops.softmax(scores) if self.scores == "logits" else scores
