@@ -152,6 +152,30 @@ def matmul(draw: Draw, dtype: str) -> Case:
     return Case((whole(draw, shape),), lambda ops, x: ops.matmul(x, weights))
 
 
+def take(draw: Draw, dtype: str) -> Case:
+    n, *sample = shapes(draw, high=3)
+    count = draw(st.integers(1, 6))
+    indices = draw(arrays("int32", (n, count), elements=st.integers(0, sample[0] - 1)))
+    return Case((values(draw, (n, *sample), dtype), indices), lambda ops, x, at: ops.take(x, at))
+
+
+def batch_matmul(draw: Draw, dtype: str) -> Case:
+    n, m, k, p, groups = (draw(st.integers(1, 5)) for _ in range(5))
+    lead = draw(st.sampled_from([(), (groups,)]))
+    inputs = (whole(draw, (n, *lead, m, k)), whole(draw, (n, *lead, k, p)))
+    return Case(inputs, lambda ops, x, y: ops.batch_matmul(x, y))
+
+
+def exp(draw: Draw, dtype: str) -> Case:
+    x = draw(arrays(dtype, shapes(draw), elements=st.floats(-20, 1, width=32)))
+    return Case((x,), lambda ops, a: ops.exp(a), atol=1e-6)
+
+
+def sqrt(draw: Draw, dtype: str) -> Case:
+    x = draw(arrays(dtype, shapes(draw), elements=st.floats(0.0009765625, 65536, width=32)))
+    return Case((x,), lambda ops, a: ops.sqrt(a), atol=1e-4)
+
+
 def reduce(name: str) -> Callable[[Draw, str], Case]:
     def case(draw: Draw, dtype: str) -> Case:
         shape = shapes(draw)
@@ -188,6 +212,8 @@ CASES: dict[str, Callable[[Draw, str], Case]] = {
     "min": two_inputs("min"),
     "max": two_inputs("max"),
     "abs": one_input("abs"),
+    "exp": exp,
+    "sqrt": sqrt,
     "round": one_input("round"),
     "floor": one_input("floor"),
     "clip": clip,
@@ -200,6 +226,8 @@ CASES: dict[str, Callable[[Draw, str], Case]] = {
     "concat": concat,
     "pad": pad,
     "gather": gather,
+    "take": take,
+    "batch_matmul": batch_matmul,
     "matmul": matmul,
     "reduce_sum": reduce("reduce_sum"),
     "reduce_max": reduce("reduce_max"),
@@ -253,6 +281,8 @@ CUTTING_BUILDS: dict[str, Build] = {
     "min": lambda ops, x: ops.min(x, 1.0),
     "max": lambda ops, x: ops.max(x, 1.0),
     "abs": lambda ops, x: ops.abs(x),
+    "exp": lambda ops, x: ops.exp(x),
+    "sqrt": lambda ops, x: ops.sqrt(x),
     "round": lambda ops, x: ops.round(x),
     "floor": lambda ops, x: ops.floor(x),
     "clip": lambda ops, x: ops.clip(x, 0.0, 1.0),
@@ -264,6 +294,8 @@ CUTTING_BUILDS: dict[str, Build] = {
     "concat": lambda ops, x: ops.concat([x, x], 0),
     "pad": lambda ops, x: ops.pad(x, ((1, 1), (1, 1), (0, 0)), "edge"),
     "gather": lambda ops, x: ops.gather(x, [2, 0], 1),
+    "take": lambda ops, x: ops.take(x, ops.const(np.zeros(2, np.int32))),
+    "batch_matmul": lambda ops, x: ops.batch_matmul(x, ops.transpose(x, (0, 2, 1))),
     "matmul": lambda ops, x: ops.matmul(x, np.ones((2, 5), np.float32)),
     "reduce_sum": lambda ops, x: ops.reduce_sum(x, 0),
     "reduce_max": lambda ops, x: ops.reduce_max(x, 0),

@@ -54,6 +54,12 @@ class NumpyOps:
     def abs(self, x: Array) -> Array:
         return np.asarray(np.abs(x))
 
+    def exp(self, x: Array) -> Array:
+        return np.asarray(np.exp(x))
+
+    def sqrt(self, x: Array) -> Array:
+        return np.asarray(np.sqrt(x))
+
     def round(self, x: Array) -> Array:
         return np.asarray(np.rint(x))
 
@@ -89,6 +95,13 @@ class NumpyOps:
 
     def gather(self, x: Array, indices: Sequence[int], axis: int) -> Array:
         return np.take(x, indices, axis + 1)
+
+    def take(self, x: Array, indices: Array) -> Array:
+        samples = np.arange(len(indices))[:, np.newaxis]
+        return np.asarray(np.broadcast_to(x, (len(indices), *x.shape[1:]))[samples, indices])
+
+    def batch_matmul(self, x: Array, y: Array) -> Array:
+        return np.asarray(np.matmul(x, y))
 
     def matmul(self, x: Array, weights: NDArray[np.float32]) -> Array:
         return np.asarray(np.matmul(x, weights))

@@ -89,6 +89,12 @@ class OnnxOps:
     def abs(self, x: OnnxValue) -> OnnxValue:
         return self._node("Abs", [x.name], x.dtype, x.shape)
 
+    def exp(self, x: OnnxValue) -> OnnxValue:
+        return self._node("Exp", [x.name], x.dtype, x.shape)
+
+    def sqrt(self, x: OnnxValue) -> OnnxValue:
+        return self._node("Sqrt", [x.name], x.dtype, x.shape)
+
     def round(self, x: OnnxValue) -> OnnxValue:
         return self._node("Round", [x.name], x.dtype, x.shape)
 
@@ -132,6 +138,15 @@ class OnnxOps:
     def gather(self, x: OnnxValue, indices: Sequence[int], axis: int) -> OnnxValue:
         shape = sized(x.shape, axis, len(indices))
         return self._node("Gather", [x.name, self._integers(indices)], x.dtype, shape, axis=axis + 1)
+
+    def take(self, x: OnnxValue, indices: OnnxValue) -> OnnxValue:
+        at = self.reshape(self.cast(indices, "int64"), (*indices.shape, 1))
+        shape = (*indices.shape, *x.shape[1:])
+        return self._node("GatherND", [x.name, at.name], x.dtype, shape, batch_dims=1)
+
+    def batch_matmul(self, x: OnnxValue, y: OnnxValue) -> OnnxValue:
+        shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
+        return self._node("MatMul", [x.name, y.name], x.dtype, shape)
 
     def matmul(self, x: OnnxValue, weights: NDArray[np.float32]) -> OnnxValue:
         shape = (*x.shape[:-1], weights.shape[1])

@@ -60,6 +60,12 @@ class Ops(Protocol[T]):
     def abs(self, x: T) -> T:
         """Abs."""
 
+    def exp(self, x: T) -> T:
+        """Exp; engines differ in the last bits."""
+
+    def sqrt(self, x: T) -> T:
+        """Sqrt."""
+
     def round(self, x: T) -> T:
         """Round, halves to even."""
 
@@ -95,6 +101,12 @@ class Ops(Protocol[T]):
 
     def gather(self, x: T, indices: Sequence[int], axis: int) -> T:
         """Gather at fixed indices along one axis."""
+
+    def take(self, x: T, indices: T) -> T:
+        """GatherND, batch_dims 1: entries along the first axis of `x` at indices of its own, int32 [M], per sample."""
+
+    def batch_matmul(self, x: T, y: T) -> T:
+        """MatMul of two values, [..., m, k] and [..., k, n]."""
 
     def matmul(self, x: T, weights: NDArray[np.float32]) -> T:
         """MatMul of the last axis of float32 `x` with a fixed [k, m] matrix."""
@@ -143,6 +155,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "min": Primitive("Min", "MINIMUM", _NUMBERS),
     "max": Primitive("Max", "MAXIMUM", _NUMBERS),
     "abs": Primitive("Abs", "ABS", _FLOAT),
+    "exp": Primitive("Exp", "EXP", _FLOAT),
+    "sqrt": Primitive("Sqrt", "SQRT", _FLOAT),
     "round": Primitive("Round", "ROUND", _FLOAT, cuts=True),
     "floor": Primitive("Floor", "FLOOR", _FLOAT, cuts=True),
     "clip": Primitive("Clip", "MINIMUM, MAXIMUM", _FLOAT),
@@ -155,6 +169,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "concat": Primitive("Concat", "CONCATENATION", _NUMBERS),
     "pad": Primitive("Pad", "PAD, MIRROR_PAD, SPLIT_V, CONCATENATION", _NUMBERS),
     "gather": Primitive("Gather", "GATHER", _NUMBERS),
+    "take": Primitive("GatherND, Cast, Reshape", "GATHER, RESHAPE", _NUMBERS),
+    "batch_matmul": Primitive("MatMul", "BATCH_MATMUL", _FLOAT),
     "matmul": Primitive("MatMul", "FULLY_CONNECTED", _FLOAT),
     "reduce_sum": Primitive("ReduceSum", "SUM", _FLOAT),
     "reduce_max": Primitive("ReduceMax", "REDUCE_MAX", _FLOAT),

@@ -99,6 +99,12 @@ class TfliteOps:
     def abs(self, x: TfliteValue) -> TfliteValue:
         return self._emit("ABS", [x.index], x.dtype, x.shape, schema.AbsOptionsT())
 
+    def exp(self, x: TfliteValue) -> TfliteValue:
+        return self._emit("EXP", [x.index], x.dtype, x.shape, schema.ExpOptionsT())
+
+    def sqrt(self, x: TfliteValue) -> TfliteValue:
+        return self._emit("SQRT", [x.index], x.dtype, x.shape)
+
     def round(self, x: TfliteValue) -> TfliteValue:
         return self._emit("ROUND", [x.index], x.dtype, x.shape)
 
@@ -161,6 +167,18 @@ class TfliteOps:
         return self._emit(
             "GATHER", [x.index, self._integers(indices)], x.dtype, sized(x.shape, axis, len(indices)), options
         )
+
+    def take(self, x: TfliteValue, indices: TfliteValue) -> TfliteValue:
+        at = self.tensor(self._names.fresh("RESHAPE"), indices.dtype, ())
+        self.model.subgraphs[0].tensors[at.index].shape = list(indices.shape)
+        self._operator("RESHAPE", [indices.index, self._integers(indices.shape)], [at.index])
+        options = schema.GatherOptionsT()
+        options.axis = 1
+        return self._emit("GATHER", [x.index, at.index], x.dtype, (*indices.shape, *x.shape[1:]), options)
+
+    def batch_matmul(self, x: TfliteValue, y: TfliteValue) -> TfliteValue:
+        shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
+        return self._emit("BATCH_MATMUL", [x.index, y.index], x.dtype, shape, schema.BatchMatMulOptionsT())
 
     def matmul(self, x: TfliteValue, weights: NDArray[np.float32]) -> TfliteValue:
         options = schema.FullyConnectedOptionsT()
