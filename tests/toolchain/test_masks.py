@@ -1,4 +1,4 @@
-"""Every mask: the same on every engine, and what its paper, its oracle or its formula says."""
+"""The first masks against what their paper, their oracle or their formula says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import scipy.ndimage
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,90 +20,10 @@ from edgemask.masks.median import Median
 from edgemask.masks.noise import Noise
 from edgemask.masks.thermometer import Thermometer
 from edgemask.ops.numpy import NumpyOps
-from edgemask.steps import Mask, parse_step, registry
-from edgemask_runtime.entropy import expand
 
-from .harness import INTERPRETERS, Array, stepped
-from .pictures import GRAY, RGB, Pixels, cropped, load, spec_of
-
-SETTINGS = (
-    "bit-depth:bits=1",
-    "bit-depth:bits=4",
-    "bit-depth:bits=7",
-    "jpeg:quality=1",
-    "jpeg:quality=75",
-    "jpeg:quality=100",
-    "jpeg:quality=10,subsampling=4:2:0",
-    "jpeg:quality=75,subsampling=4:2:0",
-    "jpeg:quality=98,subsampling=4:2:0",
-    "median",
-    "thermometer:levels=2",
-    "thermometer:levels=16",
-    "noise:strength=0.5",
-    "noise:strength=20",
-    "noise:distribution=uniform,strength=7.5",
-)
-PICTURES = {
-    "coffee 224x224": load("coffee.png"),
-    "rocket 91x113": cropped("rocket.jpg", 91, 113),
-    "cat 150x225": load("cat.png"),
-    "gravel 224x224 gray": load("gravel.png"),
-    "bricks 91x113 gray": cropped("bricks.png", 91, 113),
-    "galaxies 1x1": cropped("galaxies.png", 1, 1),
-}
-SEED = bytes(range(32))
-SMALL = arrays(np.uint8, st.tuples(st.just(1), *[st.integers(1, 20)] * 2, st.sampled_from([1, 3])))
-EDGES = arrays(np.uint8, (1, 16, 16, 3), elements=st.sampled_from([0, 1, 127, 128, 254, 255]))
-WHOLE = [text for text in SETTINGS if not text.startswith("thermometer")]
-
-
-def mask_of(text: str) -> Mask:
-    step = parse_step(text, ("mask",))
-    assert isinstance(step, Mask)
-    return step
-
-
-def entropy_for(mask: Mask, frames: Array, seed: bytes = SEED) -> Array | None:
-    count = mask.entropy_bytes(spec_of(frames[0]))
-    return expand(seed, count * len(frames)).reshape(len(frames), count) if count else None
-
-
-def test_every_mask_is_tried() -> None:
-    masks = {kind for kind, cls in registry().items() if cls.role == "mask"}
-    assert {text.partition(":")[0] for text in SETTINGS} == masks
-
-
-@pytest.mark.parametrize("picture", PICTURES)
-@pytest.mark.parametrize("text", SETTINGS)
-def test_engines_give_what_numpy_gives(text: str, picture: str) -> None:
-    mask, frame = mask_of(text), PICTURES[picture][None]
-    entropy = entropy_for(mask, frame)
-    expected = stepped(mask, frame, entropy)
-    for interpreter in INTERPRETERS:
-        np.testing.assert_array_equal(stepped(mask, frame, entropy, interpreter), expected, err_msg=interpreter)
-
-
-@pytest.mark.parametrize("text", SETTINGS)
-def test_samples_do_not_mix(text: str) -> None:
-    mask = mask_of(text)
-    frames = np.stack([cropped(name, 33, 47) for name in RGB[:3]])
-    entropy = entropy_for(mask, frames)
-    alone = [stepped(mask, frames[i : i + 1], None if entropy is None else entropy[i : i + 1]) for i in range(3)]
-    for interpreter in ("numpy", "onnx-13"):
-        np.testing.assert_array_equal(stepped(mask, frames, entropy, interpreter), np.concatenate(alone))
-
-
-@pytest.mark.parametrize("text", SETTINGS)
-@settings(max_examples=15, deadline=None)
-@given(frame=SMALL)
-def test_the_spec_says_what_comes_out(text: str, frame: Array) -> None:
-    mask = mask_of(text)
-    spec = mask.spec(spec_of(frame[0]))
-    y = stepped(mask, frame, entropy_for(mask, frame))
-    assert y.shape[1:] == spec.sample
-    assert spec.range is not None
-    assert spec.range[0] <= y.min() <= y.max() <= spec.range[1]
-    np.testing.assert_array_equal(y, np.rint(y))
+from .harness import Array, stepped
+from .mask_trials import EDGES, PICTURES, SEED, SMALL, entropy_for
+from .pictures import GRAY, RGB, Pixels, cropped, load
 
 
 def by_pillow(pixels: Pixels, quality: int, subsampling: str) -> Pixels:

@@ -295,7 +295,7 @@ CUTTING_BUILDS: dict[str, Build] = {
     "pad": lambda ops, x: ops.pad(x, ((1, 1), (1, 1), (0, 0)), "edge"),
     "gather": lambda ops, x: ops.gather(x, [2, 0], 1),
     "take": lambda ops, x: ops.take(x, ops.const(np.zeros(2, np.int32))),
-    "batch_matmul": lambda ops, x: ops.batch_matmul(x, ops.transpose(x, (0, 2, 1))),
+    "batch_matmul": lambda ops, x: ops.batch_matmul(x, ops.const(np.ones((4, 2, 5), np.float32))),
     "matmul": lambda ops, x: ops.matmul(x, np.ones((2, 5), np.float32)),
     "reduce_sum": lambda ops, x: ops.reduce_sum(x, 0),
     "reduce_max": lambda ops, x: ops.reduce_max(x, 0),

@@ -10,7 +10,8 @@ from typing import Any
 from edgemask.bundle import Built
 from edgemask.params import describe
 from edgemask.parity import Parity
-from edgemask.steps import Step, registry
+from edgemask.spec import Spec
+from edgemask.steps import Mask, Step, Wrap, registry
 from edgemask.target import targets
 
 
@@ -126,6 +127,11 @@ def answer_text(answer: Mapping[str, Any]) -> str:
     return f"{answer['image']}: {told}{suspicion}{resized}"
 
 
+def entropy_bytes(cls: type[Step]) -> int:
+    """Bytes of entropy that a step with default parameters needs for a frame of 224 x 224 RGB."""
+    return cls().entropy_bytes(Spec.image(224, 224, "rgb")) if issubclass(cls, Mask | Wrap) else 0
+
+
 def _step_row(step: Mapping[str, Any]) -> Sequence[object]:
     params = ",".join(f"{name}={value}" for name, value in step["params"].items() if value not in (None, ""))
     cuts = "yes" if step["cuts"] else "no"
@@ -134,13 +140,20 @@ def _step_row(step: Mapping[str, Any]) -> Sequence[object]:
 
 def _step_entry(cls: type[Step]) -> dict[str, Any]:
     summary = (cls.__doc__ or "").strip().splitlines()[0]
+    needs = entropy_bytes(cls)
     return {
         "kind": cls.kind,
         "role": cls.role,
+        "family": cls.family,
         "summary": summary,
-        "parameters": describe(cls),
+        "deterministic": needs == 0,
+        "cuts": cls.cuts,
         "retrain": cls.retrain,
+        "entropy_bytes": needs,
+        "parameters": describe(cls),
         "paper": cls.paper,
+        "claim": cls.claim,
+        "fate": cls.fate,
     }
 
 

@@ -16,17 +16,26 @@ from edgemask.params import from_text, make
 from edgemask.spec import Misfit, Spec
 
 Role = Literal["frame", "mask", "wrap", "model", "output"]
+Family = Literal["frame", "deterministic", "stochastic", "keyed", "model", "output", "detector"]
 PACKAGES = ("frame", "masks", "detectors", "outputs")
 
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """What all steps have: a kind, by which recipes name it, and parameters, which are its fields."""
+    """What all steps have: a kind, by which recipes name it, and parameters, which are its fields.
+
+    `cuts`: it stops the gradient, as the proof finds in the graph. `retrain`: the model must be trained with it.
+    `claim` is what its paper reports, `fate` what became of that under adaptive attack, each with its source.
+    """
 
     kind: ClassVar[str]
     role: ClassVar[Role]
-    paper: ClassVar[str] = ""
+    family: ClassVar[Family]
+    cuts: ClassVar[bool] = False
     retrain: ClassVar[bool] = False
+    paper: ClassVar[str] = ""
+    claim: ClassVar[str] = ""
+    fate: ClassVar[str] = ""
 
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain data, as a recipe would state them."""
@@ -59,21 +68,28 @@ class Map(Step):
 
 
 class Mask(Map):
-    """A Map that stands between the attacker and the model's gradient."""
+    """A Map that stands between the attacker and the model's gradient.
+
+    `exact`: the same values on every engine, bit for bit; otherwise up to 0.01 % may round to the other side.
+    """
 
     role: ClassVar[Role] = "mask"
+    family: ClassVar[Family] = "deterministic"
+    exact: ClassVar[bool] = True
 
 
 class FrameStep(Map):
     """A Map that turns the camera's frame into what the model was trained on."""
 
     role: ClassVar[Role] = "frame"
+    family: ClassVar[Family] = "frame"
 
 
 class Wrap(Step):
     """Around the rest of the chain, model included: may call it several times; the weights are shared."""
 
     role: ClassVar[Role] = "wrap"
+    family: ClassVar[Family] = "detector"
 
     @abstractmethod
     def spec(self, x: Spec) -> Spec:
@@ -96,6 +112,7 @@ class Rewrite(Step):
     """On matched nodes of the model itself, before it is baked: k-WTA, pruning."""
 
     role: ClassVar[Role] = "model"
+    family: ClassVar[Family] = "model"
 
     @abstractmethod
     def matches(self, op: str, name: str) -> bool:
@@ -110,6 +127,7 @@ class Output(Step):
     """Behind the model: adds outputs, or takes some away."""
 
     role: ClassVar[Role] = "output"
+    family: ClassVar[Family] = "output"
 
     @abstractmethod
     def spec(self, outputs: Mapping[str, Spec]) -> dict[str, Spec]:

@@ -23,6 +23,8 @@ class FeatureSqueeze(Wrap):
 
     kind: ClassVar[str] = "feature-squeeze"
     paper: ClassVar[str] = "Xu, Evans and Qi 2018, arXiv:1704.01155"
+    claim: ClassVar[str] = "adversarial frames move the answer when squeezed, clean ones do not"
+    fate: ClassVar[str] = "adaptive examples agree on both answers (He et al. 2017, arXiv:1706.04701)"
     squeezer: str = param("median", doc="the mask that squeezes, as --mask takes it: bit-depth:bits=4")
     scores: Literal["logits", "probabilities"] = param("logits", doc="what the model's output holds")
     of: str = param("", doc="model output that holds the scores; the last one if left out")

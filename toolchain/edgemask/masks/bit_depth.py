@@ -18,6 +18,9 @@ class BitDepth(Mask):
 
     kind: ClassVar[str] = "bit-depth"
     paper: ClassVar[str] = "Xu, Evans and Qi 2018, arXiv:1704.01155"
+    cuts: ClassVar[bool] = True
+    claim: ClassVar[str] = "fewer levels leave less room for a perturbation"
+    fate: ClassVar[str] = "an attacker who knows it needs little more distortion (He et al. 2017, arXiv:1706.04701)"
     bits: int = param(4, doc="bits kept per channel", low=1, high=7)
 
     def spec(self, x: Spec) -> Spec:

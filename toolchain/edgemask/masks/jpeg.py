@@ -47,6 +47,11 @@ class Jpeg(Mask):
 
     kind: ClassVar[str] = "jpeg"
     paper: ClassVar[str] = "Das et al. 2018, arXiv:1802.06816; Dziugaite et al. 2016, arXiv:1608.00853"
+    cuts: ClassVar[bool] = True
+    claim: ClassVar[str] = "compression undoes many small perturbations"
+    fate: ClassVar[str] = (
+        "gone under a differentiable stand-in (Shin and Song 2017; Athalye, Carlini and Wagner 2018, arXiv:1802.00420)"
+    )
     quality: int = param(75, doc="quality as libjpeg counts it", low=1, high=100)
     subsampling: Literal["4:4:4", "4:2:0"] = param("4:4:4", doc="chroma at full (4:4:4) or half (4:2:0) size")
 

@@ -21,6 +21,10 @@ class Median(Mask):
 
     kind: ClassVar[str] = "median"
     paper: ClassVar[str] = "Xu, Evans and Qi 2018, arXiv:1704.01155"
+    claim: ClassVar[str] = "smoothing removes isolated changes of pixels"
+    fate: ClassVar[str] = (
+        "differentiable as it is; an attacker who knows it gets past (He et al. 2017, arXiv:1706.04701)"
+    )
     size: Literal[3] = param(3, doc="side of the neighbourhood in pixels")
 
     def spec(self, x: Spec) -> Spec:

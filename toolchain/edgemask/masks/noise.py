@@ -10,7 +10,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import round_half_up, to_float
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import Mask
+from edgemask.steps import Family, Mask
 
 _BYTES = {"gaussian": 4, "uniform": 1}
 _BYTE_VARIANCE = (256**2 - 1) / 12
@@ -27,6 +27,9 @@ class Noise(Mask):
 
     kind: ClassVar[str] = "noise"
     paper: ClassVar[str] = "Cohen, Rosenfeld and Kolter 2019, arXiv:1902.02918 (gaussian; the certificate is not built)"
+    family: ClassVar[Family] = "stochastic"
+    claim: ClassVar[str] = "noise drowns small perturbations; certified only with many votes and a model trained for it"
+    fate: ClassVar[str] = "one draw a frame, as here, certifies nothing; EOT averages it away (Athalye et al. 2018)"
     distribution: Literal["gaussian", "uniform"] = param("gaussian", doc="shape of the noise")
     strength: float = param(8.0, doc="standard deviation or largest change, in grey levels", low=0.5, high=64)
 
