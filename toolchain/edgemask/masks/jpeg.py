@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgemask.ops.protocol import Ops, T
-from edgemask.ops.rounding import round_half_up, to_float
+from edgemask.ops.protocol import Ops, T, sized
+from edgemask.ops.rounding import TIE_NUDGE, round_half_up, to_float
 from edgemask.params import param
 from edgemask.spec import Spec
 from edgemask.steps import Mask
@@ -63,7 +63,8 @@ class Jpeg(Mask):
         halve = self.subsampling == "4:2:0" and channels == 3
         x = ops.sub(to_float(ops, _padded(ops, x, 16 if halve else 8)), 128.0)
         y = self._half_chroma(ops, x) if halve else self._full_chroma(ops, x)
-        y = ops.clip(round_half_up(ops, ops.add(y, 128.0)), 0, 255)
+        # One addition: both terms are exact, and an engine's pass over the pixels is not free.
+        y = ops.clip(ops.round(ops.add(y, 128.0 + TIE_NUDGE)), 0, 255)
         return _cropped(ops, y, height, width)
 
     def _full_chroma(self, ops: Ops[T], x: T) -> T:
@@ -78,7 +79,7 @@ class Jpeg(Mask):
         chroma = _join(ops, blocks, height // 2, width // 2)
         # Quarters keep the sixteenths of the interpolation exact.
         chroma = ops.mul(round_half_up(ops, ops.mul(chroma, 4.0)), 0.25)
-        return ops.add(ops.resize(chroma, height, width), luma)
+        return ops.add(_doubled(ops, _doubled(ops, chroma, 0), 1), luma)
 
     def _requantised(self, ops: Ops[T], blocks: T, planes: tuple[int, ...]) -> T:
         """Blocks of pixels to rounded coefficients of `planes` of YCbCr, and back to their share of the pixels."""
@@ -91,10 +92,10 @@ class Jpeg(Mask):
 def _tables(
     quality: int, channels: int, planes: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Pixels to coefficients [64 C, 64 P], levels to pixels [64 P, 64 C or 64], steps of quantisation [64 P]."""
+    """Pixels to coefficients [64 C, 64 P], levels to pixels [64 P, 64 C], steps of quantisation [64 P]."""
     steps = np.concatenate([_steps(quality, _CHROMA if plane else _LUMA) for plane in planes])
     to_ycc, to_rgb = (_TO_YCC, _TO_RGB) if channels == 3 else (np.eye(1), np.eye(1))
-    colours = np.ones((1, 1)) if planes == (0,) else to_rgb[:, planes]
+    colours = to_rgb[:, planes]
     basis = np.einsum("uy,vx->yxuv", _dct(), _dct()).reshape(64, 64)
     inverse = np.einsum("sk,cp->pksc", basis, colours).reshape(steps.size, -1)
     whole = np.rint(inverse * 2**INVERSE_BITS) * 2.0**-INVERSE_BITS
@@ -145,6 +146,17 @@ def _halved(ops: Ops[T], x: T) -> T:
     pairs = ops.reshape(rows, (height // 2, width // 2, 2 * channels))
     total = ops.add(ops.slice(pairs, 2, 0, channels), ops.slice(pairs, 2, channels, 2 * channels))
     return ops.mul(total, 0.25)
+
+
+def _doubled(ops: Ops[T], x: T, axis: int) -> T:
+    """Twice as long along `axis`, linear, as libjpeg's fancy upsampling: 3/4 of the pixel, 1/4 of its neighbour."""
+    shape = ops.shape(x)
+    size = shape[axis]
+    share = ops.mul(ops.pad(x, [(1, 1) if i == axis else (0, 0) for i in range(len(shape))], "edge"), 0.25)
+    near = ops.mul(x, 0.75)
+    halves = [ops.add(near, ops.slice(share, axis, begin, begin + size)) for begin in (0, 2)]
+    lifted = [ops.reshape(half, (*shape[: axis + 1], 1, *shape[axis + 1 :])) for half in halves]
+    return ops.reshape(ops.concat(lifted, axis + 1), sized(shape, axis, 2 * size))
 
 
 def _padded(ops: Ops[T], x: T, block: int) -> T:
