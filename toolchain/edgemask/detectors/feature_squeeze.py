@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
@@ -17,22 +18,22 @@ from edgemask.steps import Mask, Wrap, main_output, parse_step
 class FeatureSqueeze(Wrap):
     """Add `suspicion`: how far the answer moves when the frame is squeezed (L1 of the probabilities, 0 to 2).
 
-    The model sees the frame as it is and squeezed by one mask. The answer given is the one on the frame as it is, so
-    this detects and does not mask.
+    The model sees the frame as it is and squeezed by each mask of a set; the largest distance counts, as in the paper's
+    joint detection. The answer given is the one on the frame as it is, so this detects and does not mask.
     """
 
     kind: ClassVar[str] = "feature-squeeze"
     paper: ClassVar[str] = "Xu, Evans and Qi 2018, arXiv:1704.01155"
     claim: ClassVar[str] = "adversarial frames move the answer when squeezed, clean ones do not"
     fate: ClassVar[str] = "adaptive examples agree on both answers (He et al. 2017, arXiv:1706.04701)"
-    squeezer: str = param("median", doc="the mask that squeezes, as --mask takes it: bit-depth:bits=4")
+    squeezer: str = param("median", doc="the masks that squeeze, as --mask takes them: median+bit-depth:bits=4")
     scores: Literal["logits", "probabilities"] = param("logits", doc="what the model's output holds")
     of: str = param("", doc="model output that holds the scores; the last one if left out")
 
     def spec(self, x: Spec) -> Spec:
-        mask = self._mask()
-        if mask.spec(x).shape != x.shape or mask.entropy_bytes(x):
-            raise Misfit(f"cannot squeeze with {mask.kind}", "take a mask that keeps the shape and needs no entropy")
+        for mask in self._masks():
+            if mask.spec(x).shape != x.shape or mask.entropy_bytes(x):
+                raise Misfit(f"cannot squeeze with {mask.kind}", "take masks that keep the shape and need no entropy")
         return x
 
     def added(self, outputs: Mapping[str, Spec]) -> dict[str, Spec]:
@@ -43,12 +44,15 @@ class FeatureSqueeze(Wrap):
 
     def build(self, ops: Ops[T], x: T, rest: Callable[[T], dict[str, T]], entropy: T | None) -> dict[str, T]:
         outputs = rest(x)
-        squeezed = rest(self._mask().build(ops, x, None))
-        moved = ops.abs(ops.sub(self._probabilities(ops, outputs), self._probabilities(ops, squeezed)))
-        return {"suspicion": ops.reduce_sum(moved, 0), **outputs}
+        plain = self._probabilities(ops, outputs)
+        moves = [self._moved(ops, plain, rest(mask.build(ops, x, None))) for mask in self._masks()]
+        return {"suspicion": functools.reduce(ops.max, moves), **outputs}
 
-    def _mask(self) -> Mask:
-        return cast(Mask, parse_step(self.squeezer, ("mask",)))
+    def _masks(self) -> list[Mask]:
+        return [cast(Mask, parse_step(text, ("mask",))) for text in self.squeezer.split("+")]
+
+    def _moved(self, ops: Ops[T], plain: T, squeezed: dict[str, T]) -> T:
+        return ops.reduce_sum(ops.abs(ops.sub(plain, self._probabilities(ops, squeezed))), 0)
 
     def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
         scores = to_float(ops, outputs[main_output(outputs, self.of)])
