@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 import numpy as np
 from faces import label_index
 
 import edgemask
+from edgemask.calibration import wilson
 from edgemask.frame.normalise import Normalise
 from edgemask.recipe import FrameEntry, ModelEntry, Recipe
 from edgemask.steps import parse_step
@@ -51,14 +51,6 @@ def right_answers(model: str, masks: tuple[str, ...], frames: np.ndarray, labels
             feeds["entropy"] = source.integers(0, 256, (1, entropy.bytes), np.uint8)
         right += int(engine.run(feeds)["logits"].argmax() == label)
     return right
-
-
-def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927)."""
-    share, spread = right / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    reach = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return centre - reach, centre + reach
 
 
 def main() -> None:
