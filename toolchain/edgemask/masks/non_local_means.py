@@ -31,7 +31,7 @@ class NonLocalMeans(Mask):
     exact: ClassVar[bool] = False
     claim: ClassVar[str] = "averages of alike patches keep edges and drop small perturbations"
     fate: ClassVar[str] = (
-        "smooth but for the last rounding, so an attacker who knows it follows the gradient; nothing adaptive published "
+        "smooth but for the last rounding, so whoever knows it follows the gradient; nothing adaptive published "
         "on it alone, its paper's other squeezers fell (He et al. 2017, arXiv:1706.04701)"
     )
     search_radius: int = param(5, doc="pixels searched to each side: 5 is a window of 11", low=1, high=6)
