@@ -1,0 +1,57 @@
+"""A random scale and shift of every channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgemask.ops.draws import DRAW_BYTES, draw_below
+from edgemask.ops.protocol import Ops, T
+from edgemask.ops.rounding import round_half_up, to_float
+from edgemask.params import param
+from edgemask.spec import Spec
+from edgemask.steps import Family, Mask
+
+SCALE_BITS = 8
+"""Scales are whole numbers times 2**-8, so that the products are exact."""
+
+
+@dataclass(frozen=True)
+class RandomColour(Mask):
+    """Scale each channel by its own random factor, shift it by its own random number of grey levels, round and clip.
+
+    The paper shifts the channels of HSV, XYZ, LAB or YUV; here those of the frame's own colours, which a shift in YUV
+    comes to, and scales them too. It cuts by rounding alone: what is rounded is linear.
+    """
+
+    kind: ClassVar[str] = "random-colour"
+    family: ClassVar[Family] = "stochastic"
+    paper: ClassVar[str] = "Raff, Sylvester, Forsyth and McLean 2019, CVPR (its colour space group; ranges are ours)"
+    cuts: ClassVar[bool] = True
+    claim: ClassVar[str] = "one weak transform among many; alone nothing is claimed"
+    fate: ClassVar[str] = (
+        "broken with the rest of BaRT (Sitawarin et al. 2022, arXiv:2207.03574); linear but for rounding"
+    )
+    scale: float = param(0.1, doc="largest change of a channel's scale", low=0, high=0.5)
+    shift: int = param(16, doc="largest shift of a channel, in grey levels", low=0, high=64)
+
+    def spec(self, x: Spec) -> Spec:
+        return x.require_pixels()
+
+    def entropy_bytes(self, x: Spec) -> int:
+        return 2 * DRAW_BYTES * x.size("C")
+
+    def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
+        if entropy is None:
+            raise ValueError("random-colour needs entropy")
+        half = ops.shape(entropy)[0] // 2
+        most = round(self.scale * 2**SCALE_BITS)
+        scales = ops.mul(ops.add(_around_zero(ops, entropy, 0, half, most), 2.0**SCALE_BITS), 2.0**-SCALE_BITS)
+        shifts = _around_zero(ops, entropy, half, 2 * half, self.shift)
+        return ops.clip(round_half_up(ops, ops.add(ops.mul(to_float(ops, x), scales), shifts)), 0, 255)
+
+
+def _around_zero(ops: Ops[T], entropy: T, begin: int, end: int, most: int) -> T:
+    """Whole numbers from -most to most, one a channel [1, 1, C]."""
+    drawn = ops.sub(draw_below(ops, ops.slice(entropy, 0, begin, end), 2 * most + 1), float(most))
+    return ops.reshape(drawn, (1, 1, (end - begin) // DRAW_BYTES))
