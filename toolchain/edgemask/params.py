@@ -62,6 +62,8 @@ def type_name(hint: Any) -> str:
 
 
 def _typed(hint: Any, text: str) -> Any:
+    if get_origin(hint) is Literal:
+        return next((choice for choice in get_args(hint) if str(choice) == text), text)
     try:
         return hint(text) if hint in (int, float) else text
     except ValueError:
