@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgemask.blocks import FORWARD_BITS, INVERSE_BITS
 from edgemask.masks.bit_depth import BitDepth
-from edgemask.masks.jpeg import FORWARD_BITS, INVERSE_BITS, Jpeg, _tables
+from edgemask.masks.jpeg import Jpeg, _tables
 from edgemask.masks.median import Median
 from edgemask.masks.noise import Noise
 from edgemask.masks.thermometer import Thermometer

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgemask.blocks import FORWARD_BITS, INVERSE_BITS, basis, cropped, join, padded, split
 from edgemask.ops.protocol import Ops, T, sized
 from edgemask.ops.rounding import TIE_NUDGE, round_half_up, to_float
 from edgemask.params import param
@@ -29,19 +30,12 @@ _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0
 _TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]])
 """Rec. ITU-T T.871 (JFIF), clause 7."""
 
-FORWARD_BITS, INVERSE_BITS = 12, 11
-"""The tables are whole numbers times 2**-bits, so every float32 sum of products is exact in any order of summation.
-
-Pixels are quarters (of averaged chroma) up to 128 and a basis sums to at most 8: 2 + 7 + 3 + 12 = 24 bits. Inverse: a
-plane's coefficients have norm 8 * 128, which rounding at most doubles, times 2.8 for the colours: 11 + 1.5 + 11 bits.
-"""
-
 
 @dataclass(frozen=True)
 class Jpeg(Mask):
     """Quantise 8x8 DCT blocks as a JPEG encoder at `quality` would, and decode again.
 
-    Bit for bit the same on every engine: the transforms are exact in float32 (see FORWARD_BITS). Entropy coding loses
+    Bit for bit the same on every engine: the transforms are exact in float32 (edgemask.blocks). Entropy coding loses
     nothing and is left out. Sizes that are no multiple of the block are padded with the edge and cropped after.
     """
 
@@ -61,22 +55,22 @@ class Jpeg(Mask):
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
         height, width, channels = ops.shape(x)
         halve = self.subsampling == "4:2:0" and channels == 3
-        x = ops.sub(to_float(ops, _padded(ops, x, 16 if halve else 8)), 128.0)
+        x = ops.sub(to_float(ops, padded(ops, x, 16 if halve else 8)), 128.0)
         y = self._half_chroma(ops, x) if halve else self._full_chroma(ops, x)
         # One addition: both terms are exact, and an engine's pass over the pixels is not free.
         y = ops.clip(ops.round(ops.add(y, 128.0 + TIE_NUDGE)), 0, 255)
-        return _cropped(ops, y, height, width)
+        return cropped(ops, y, height, width)
 
     def _full_chroma(self, ops: Ops[T], x: T) -> T:
         height, width, channels = ops.shape(x)
-        blocks = self._requantised(ops, _split(ops, x), tuple(range(channels)))
-        return _join(ops, blocks, height, width)
+        blocks = self._requantised(ops, split(ops, x), tuple(range(channels)))
+        return join(ops, blocks, height, width)
 
     def _half_chroma(self, ops: Ops[T], x: T) -> T:
         height, width, _ = ops.shape(x)
-        luma = _join(ops, self._requantised(ops, _split(ops, x), (0,)), height, width)
-        blocks = self._requantised(ops, _split(ops, _halved(ops, x)), (1, 2))
-        chroma = _join(ops, blocks, height // 2, width // 2)
+        luma = join(ops, self._requantised(ops, split(ops, x), (0,)), height, width)
+        blocks = self._requantised(ops, split(ops, _halved(ops, x)), (1, 2))
+        chroma = join(ops, blocks, height // 2, width // 2)
         # Quarters keep the sixteenths of the interpolation exact.
         chroma = ops.mul(round_half_up(ops, ops.mul(chroma, 4.0)), 0.25)
         return ops.add(_doubled(ops, _doubled(ops, chroma, 0), 1), luma)
@@ -96,26 +90,18 @@ def _tables(
     steps = np.concatenate([_steps(quality, _CHROMA if plane else _LUMA) for plane in planes])
     to_ycc, to_rgb = (_TO_YCC, _TO_RGB) if channels == 3 else (np.eye(1), np.eye(1))
     colours = to_rgb[:, planes]
-    basis = np.einsum("uy,vx->yxuv", _dct(), _dct()).reshape(64, 64)
-    inverse = np.einsum("sk,cp->pksc", basis, colours).reshape(steps.size, -1)
+    inverse = np.einsum("ks,cp->pksc", basis(), colours).reshape(steps.size, -1)
     whole = np.rint(inverse * 2**INVERSE_BITS) * 2.0**-INVERSE_BITS
-    return _forward(basis, to_ycc[list(planes)]), (whole * steps[:, None]).astype(np.float32), steps
+    return _forward(to_ycc[list(planes)]), (whole * steps[:, None]).astype(np.float32), steps
 
 
-def _forward(basis: NDArray[np.float64], colours: NDArray[np.float64]) -> NDArray[np.float32]:
+def _forward(colours: NDArray[np.float64]) -> NDArray[np.float32]:
     """Whole numbers times 2**-FORWARD_BITS; green takes the rounding of the others, so that gray stays gray."""
-    exact = np.einsum("sk,pc->scpk", basis, colours) * 2**FORWARD_BITS
+    exact = np.einsum("ks,pc->scpk", basis(), colours) * 2**FORWARD_BITS
     whole: NDArray[np.float64] = np.rint(exact)
     if colours.shape[1] == 3:
         whole[:, 1] += np.rint(exact.sum(1)) - whole.sum(1)
     return (whole * 2.0**-FORWARD_BITS).reshape(-1, colours.shape[0] * 64).astype(np.float32)
-
-
-def _dct() -> NDArray[np.float64]:
-    """The orthonormal DCT-II of length 8, rows are frequencies (ITU-T T.81, A.3.3)."""
-    frequency, at = np.mgrid[:8, :8]
-    scale = np.where(frequency == 0, np.sqrt(1 / 8), 0.5)
-    return np.asarray(scale * np.cos((2 * at + 1) * frequency * np.pi / 16))
 
 
 def _steps(quality: int, table: str) -> NDArray[np.float32]:
@@ -124,18 +110,6 @@ def _steps(quality: int, table: str) -> NDArray[np.float32]:
     base = np.array(table.split(), np.int64)
     scaled: NDArray[np.int64] = (base * percent + 50) // 100
     return np.asarray(np.clip(scaled, 1, 255), np.float32)
-
-
-def _split(ops: Ops[T], x: T) -> T:
-    height, width, channels = ops.shape(x)
-    x = ops.reshape(x, (height // 8, 8, width // 8, 8 * channels))
-    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (height * width // 64, 64 * channels))
-
-
-def _join(ops: Ops[T], blocks: T, height: int, width: int) -> T:
-    channels = ops.shape(blocks)[1] // 64
-    x = ops.reshape(blocks, (height // 8, width // 8, 8, 8 * channels))
-    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (height, width, channels))
 
 
 def _halved(ops: Ops[T], x: T) -> T:
@@ -157,17 +131,3 @@ def _doubled(ops: Ops[T], x: T, axis: int) -> T:
     halves = [ops.add(near, ops.slice(share, axis, begin, begin + size)) for begin in (0, 2)]
     lifted = [ops.reshape(half, (*shape[: axis + 1], 1, *shape[axis + 1 :])) for half in halves]
     return ops.reshape(ops.concat(lifted, axis + 1), sized(shape, axis, 2 * size))
-
-
-def _padded(ops: Ops[T], x: T, block: int) -> T:
-    height, width, _ = ops.shape(x)
-    if height % block == width % block == 0:
-        return x
-    return ops.pad(x, ((0, -height % block), (0, -width % block), (0, 0)), "edge")
-
-
-def _cropped(ops: Ops[T], x: T, height: int, width: int) -> T:
-    for axis, size in enumerate((height, width)):
-        if ops.shape(x)[axis] != size:
-            x = ops.slice(x, axis, 0, size)
-    return x
