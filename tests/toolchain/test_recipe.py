@@ -20,7 +20,8 @@ from edgemask.frame.resize import Resize
 from edgemask.masks.jpeg import Jpeg
 from edgemask.masks.noise import Noise
 from edgemask.outputs.top_k import TopK
-from edgemask.recipe import Recipe, parse_recipe, read_recipe
+from edgemask.recipe import OUTPUT_ROLES, STEP_ROLES, Recipe, parse_recipe, read_recipe
+from edgemask.steps import registry
 from edgemask.suggest import to_toml
 
 from .files import FOLDER
@@ -118,7 +119,10 @@ def test_every_fault_is_reported_at_once() -> None:
     kind = "top-k"
     k = 1.5
     """
-    steps = "bgr, bit-depth, feature-squeeze, gray, jpeg, median, noise, normalise, resize, rgb, thermometer"
+    steps, outputs = (
+        ", ".join(sorted(kind for kind, cls in registry().items() if cls.role in roles))
+        for roles in (STEP_ROLES, OUTPUT_ROLES)
+    )
     assert faults_of(text) == [
         f"{WHERE}: {line}"
         for line in [
@@ -127,7 +131,7 @@ def test_every_fault_is_reported_at_once() -> None:
             "did you mean 'runtime'?",
             "$.schema: value 2; allowed: 1",
             '$.name: value "has spaces"; allowed: text like [A-Za-z0-9][A-Za-z0-9._-]{0,99}',
-            "$.model.files: unknown key; allowed: file, labels, layout; did you mean 'file'?",
+            "$.model.files: unknown key; allowed: file, labels, layout, trained_with; did you mean 'file'?",
             "$.model.file: missing",
             "$.model.layout: value \"NHCW\"; allowed: NHWC, NCHW; did you mean 'NHWC'?",
             "$.frame.width: value 0; allowed: 1 to 16384",
@@ -140,7 +144,7 @@ def test_every_fault_is_reported_at_once() -> None:
             f"$.steps[2].kind: missing; allowed: {steps}",
             "$.steps[3].strength: value true; allowed: float",
             f"$.steps[4].kind: value 'softmax'; allowed: {steps}",
-            "$.outputs[0].kind: value 'topk'; allowed: softmax, top-k; did you mean 'top-k'?",
+            f"$.outputs[0].kind: value 'topk'; allowed: {outputs}; did you mean 'top-k'?",
             "$.outputs[1].k: value 1.5; allowed: int",
         ]
     ]
@@ -252,7 +256,7 @@ def test_any_other_text_is_a_user_error_or_fine(at: int, length: int, text: str)
 def test_init_writes_a_recipe_that_bakes_with_parity(
     name: str, masks: list[str], steps: list[str], outputs: list[str], tmp_path: Path
 ) -> None:
-    path = edgemask.init(FOLDER / name, tmp_path / "edgemask.toml", masks=masks)
+    path = edgemask.init(FOLDER / name, tmp_path / "edgemask.toml", masks=masks, trained_with_mask=True)
     recipe = read_recipe(path)
     assert [step.kind for step in recipe.steps] == steps
     assert [step.kind for step in recipe.outputs] == outputs

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edgemask.chain import Chain
+from edgemask.chain import Chain, Tail
 from edgemask.errors import Faults, UserError, structure
 from edgemask.models import METADATA_KEY, Model, read_model
 from edgemask.steps import Role, Step
@@ -100,10 +101,16 @@ def notes(chain: Chain) -> tuple[StepNote, ...]:
     ]
     befores = [[info.name for info in chain.model_outputs], *(list(tail.gives) for tail in chain.tails)]
     tails = [
-        _note(tail.step, ", ".join(before), ", ".join(name for name in tail.gives if name not in before), 0)
+        _note(tail.step, ", ".join(before), ", ".join(_made(tail, before)), 0)
         for tail, before in zip(chain.tails, befores, strict=False)
     ]
     return (*links, *tails)
+
+
+def _made(tail: Tail, before: Sequence[str]) -> list[str]:
+    """The outputs that a step adds; all that it leaves, where it takes some away or another's place."""
+    gives = list(tail.gives)
+    return gives if tail.step.replaces else [name for name in gives if name not in before]
 
 
 def _note(step: Step, takes: str, gives: str, entropy_bytes: int) -> StepNote:

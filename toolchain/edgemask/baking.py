@@ -50,11 +50,17 @@ class Baked:
     parity: Parity
 
 
-def plan(model: Path | None = None, *, masks: Iterable[str | Step] = (), recipe: Path | Recipe | None = None) -> Plan:
+def plan(
+    model: Path | None = None,
+    *,
+    masks: Iterable[str | Step] = (),
+    recipe: Path | Recipe | None = None,
+    trained_with_mask: bool = False,
+) -> Plan:
     """Read model and recipe and fit the chain; at least one of them must be given.
 
     Masks are added before the recipe's normalise step. UserError: files that cannot be read, steps that do not fit,
-    a model that is not the recipe's.
+    a model that is not the recipe's, steps that it must be trained with and is not said to be.
     """
     added = [front_step(mask) for mask in masks]
     if recipe is None:
@@ -68,6 +74,8 @@ def plan(model: Path | None = None, *, masks: Iterable[str | Step] = (), recipe:
         _check_same(model, source, read)
     chain = resolve(frame_spec(read), read.steps, source.inputs, source.outputs, read.outputs, read.model.layout)
     _check_thresholds(read, chain)
+    if not trained_with_mask:
+        _check_trained(read)
     return Plan(source, read, chain)
 
 
@@ -87,14 +95,18 @@ def bake(
     *,
     masks: Sequence[str | Step] = (),
     recipe: str | Path | Recipe | None = None,
+    trained_with_mask: bool = False,
 ) -> Baked:
     """Bake `model` behind `masks` or a recipe, and write it to `out` if given.
 
     `masks` are steps or their text, such as "jpeg:quality=75". Nothing is written when the baked file does not answer
-    as the reference does. UserError: any fault of the input.
+    as the reference does. `trained_with_mask`: the model was trained with those masks that ask for it.
+    UserError: any fault of the input.
     """
     recipe = Path(recipe) if isinstance(recipe, str) else recipe
-    made = plan(Path(model) if model is not None else None, masks=masks, recipe=recipe)
+    made = plan(
+        Path(model) if model is not None else None, masks=masks, recipe=recipe, trained_with_mask=trained_with_mask
+    )
     if out is not None:
         _check_out(Path(out), made.source)
     baked = bake_plan(made)
@@ -119,6 +131,14 @@ def _check_same(model: Path | None, source: Model, recipe: Recipe) -> None:
         raise UserError(f"{model} is not the recipe's model {recipe.model_path}", "name one of them")
 
 
+def _check_trained(recipe: Recipe) -> None:
+    for kind in recipe.untrained:
+        raise UserError(
+            f"{kind} needs a model that was trained with it",
+            f'if it was: --trained-with-mask, or trained_with = ["{kind}"] under [model] in a recipe',
+        )
+
+
 def _check_thresholds(recipe: Recipe, chain: Chain) -> None:
     unknown = [
         name for name in recipe.thresholds if _OUTPUT_ROLES.get(name) != "suspicion" or name not in chain.outputs
@@ -138,7 +158,7 @@ def _label(made: Plan) -> Label:
         frame=_frame_input(chain.frame, source),
         entropy=entropy,
         chain=notes(chain),
-        outputs=tuple(_output_record(name, spec, source) for name, spec in chain.outputs.items()),
+        outputs=tuple(_output_record(name, chain, source) for name in chain.outputs),
         labels=recipe.labels() or source.labels,
         thresholds=dict(recipe.thresholds),
         assumed=recipe.assumed,
@@ -151,8 +171,9 @@ def _frame_input(frame: Spec, source: Model) -> FrameInput:
     return FrameInput("frame", "uint8", batch, height, width, channels, frame.colour or "rgb")
 
 
-def _output_record(name: str, spec: Spec, source: Model) -> OutputRecord:
-    given = next((info for info in source.outputs if info.name == name), None)
-    if given is not None:
+def _output_record(name: str, chain: Chain, source: Model) -> OutputRecord:
+    if name in chain.untouched:
+        given = next(info for info in source.outputs if info.name == name)
         return OutputRecord(name, given.dtype, given.shape, "raw")
+    spec = chain.outputs[name]
     return OutputRecord(name, spec.dtype, spec.shape, _OUTPUT_ROLES.get(name, "raw"))

@@ -45,14 +45,22 @@ class Built:
     digest: str
 
 
-def build(recipe: str | Path, target: str, out: str | Path | None = None, *, images: str | Path | None = None) -> Built:
+def build(
+    recipe: str | Path,
+    target: str,
+    out: str | Path | None = None,
+    *,
+    images: str | Path | None = None,
+    trained_with_mask: bool = False,
+) -> Built:
     """Bake `recipe`, verify it on real images and random frames, and write the bundle for `target`.
 
     `images` is a file or folder, the recipe's if left out; `out` is a folder, build/TARGET if left out. Nothing is
-    written unless parity holds. UserError: any fault of input.
+    written unless parity holds. `trained_with_mask`: the model was trained with those masks that ask for it.
+    UserError: any fault of input.
     """
     board = find_target(target)
-    made = plan(recipe=Path(recipe))
+    made = plan(recipe=Path(recipe), trained_with_mask=trained_with_mask)
     baked = bake_plan(made)
     parity = _verified(made, baked, Path(images) if images is not None else made.recipe.images_path)
     manifest = manifest_of(baked.artefact, baked.proof, board, made.recipe.runtime)

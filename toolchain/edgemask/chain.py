@@ -56,6 +56,8 @@ class Chain:
     model_outputs: tuple[TensorInfo, ...]
     tails: tuple[Tail, ...]
     outputs: Mapping[str, Spec]
+    untouched: frozenset[str] = frozenset()
+    """The outputs that are the model's own, as it gives them."""
 
     @property
     def reads_outputs(self) -> bool:
@@ -159,7 +161,9 @@ def resolve(
     own = {info.name: output_spec(info) for info in model_outputs}
     specs = _add_wraps(own, links)
     tails = _fold_outputs(own, specs, outputs, first=len(links) + 1)
-    return Chain(frame, tuple(links), tuple(model_outputs), tails, tails[-1].gives if tails else specs)
+    specs = tails[-1].gives if tails else specs
+    untouched = frozenset(name for name, spec in specs.items() if spec is own.get(name))
+    return Chain(frame, tuple(links), tuple(model_outputs), tails, specs, untouched)
 
 
 def resolve_prefix(frame: Spec, steps: Sequence[Map | Wrap]) -> Chain:
@@ -214,7 +218,8 @@ def _fold_outputs(
             after = step.spec(specs)
         except Misfit as misfit:
             raise UserError(f"{where} {misfit.message}", misfit.hint) from misfit
-        _refuse_taken(where, [name for name, spec in after.items() if spec is not specs.get(name)], specs, own)
+        made = () if step.replaces else [name for name, spec in after.items() if spec is not specs.get(name)]
+        _refuse_taken(where, made, specs, own)
         specs = after
         tails.append(Tail(index, step, specs))
     return tuple(tails)

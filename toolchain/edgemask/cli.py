@@ -21,6 +21,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Masks = Annotated[
     list[str], typer.Option("--mask", help="A mask in front of the model: jpeg, jpeg:quality=75. Repeatable.")
 ]
+Trained = Annotated[
+    bool, typer.Option("--trained-with-mask", help="The model was trained with those masks that ask for it.")
+]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe, edgemask.toml.")]
 
 
@@ -45,6 +48,7 @@ def bake(
     model: Annotated[Path | None, typer.Argument(help="A trained model: .onnx or .tflite.")] = None,
     mask: Masks = [],  # noqa: B006
     recipe: RecipeFile = None,
+    trained_with_mask: Trained = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print the chain as a table.")] = False,
 ) -> None:
     """Bake masks and preprocessing into a trained model.
@@ -55,7 +59,7 @@ def bake(
     from edgemask import explain as explained
     from edgemask.listing import proof_text
 
-    baked = run(model, out, masks=mask, recipe=recipe)
+    baked = run(model, out, masks=mask, recipe=recipe, trained_with_mask=trained_with_mask)
     if explain:
         typer.echo(explained(baked) + "\n")
     for note in baked.artefact.label.assumed:
@@ -95,12 +99,13 @@ def init(
     model: Annotated[Path, typer.Argument(help="A trained model: .onnx or .tflite.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where to write the recipe.")] = Path("edgemask.toml"),
     mask: Masks = [],  # noqa: B006
+    trained_with_mask: Trained = False,
     force: Annotated[bool, typer.Option(help="Replace an existing recipe.")] = False,
 ) -> None:
     """Write a recipe from what a model tells of itself."""
     from edgemask import init as run
 
-    written = run(model, out, masks=mask, force=force)
+    written = run(model, out, masks=mask, force=force, trained_with_mask=trained_with_mask)
     typer.echo(f"{written}: check what it says, then `edgemask build {written} --target host`")
 
 
@@ -140,13 +145,14 @@ def build(
     target: Annotated[str, typer.Option(help="The board: see `edgemask targets`.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for bundle and report.")] = None,
     images: Annotated[Path | None, typer.Option(help="Images for parity, instead of the recipe's.")] = None,
+    trained_with_mask: Trained = False,
     json: Json = False,
 ) -> None:
     """Bake, verify on real images and write the bundle for a board."""
     from edgemask import build as run
     from edgemask.listing import as_json, built_text, built_values
 
-    built = run(recipe, target, out, images=images)
+    built = run(recipe, target, out, images=images, trained_with_mask=trained_with_mask)
     typer.echo(as_json(built_values(built)) if json else built_text(built))
 
 

@@ -29,11 +29,12 @@ _PATH = Rule("a path", lambda value: bool(value) and "\0" not in value).metadata
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """The trained model; paths are relative to the recipe."""
+    """The trained model; paths are relative to the recipe. `trained_with`: the kinds of step it was trained with."""
 
     file: str = field(metadata=_PATH)
     labels: str | None = field(default=None, metadata=_PATH)
     layout: Layout | None = None
+    trained_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,12 @@ class Recipe:
         text = _text(self.folder / self.model.labels, MAX_LABELS_BYTES)
         return tuple(line for line in text.splitlines() if line)
 
+    @property
+    def untrained(self) -> list[str]:
+        """The kinds of step that the model must be trained with, and is not said to be."""
+        kinds = [step.kind for step in self.steps if step.retrain]
+        return [kind for kind in dict.fromkeys(kinds) if kind not in self.model.trained_with]
+
     def with_masks(self, masks: Iterable[Map | Wrap]) -> Recipe:
         """This recipe with further masks before its first normalise step, or at the end."""
         kinds = [step.kind for step in self.steps]
@@ -126,6 +133,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     document: _Document | None = structure(_Document, values, "$", faults)
     steps = _steps(values.get("steps"), "$.steps", STEP_ROLES, faults)
     outputs = _steps(values.get("outputs"), "$.outputs", OUTPUT_ROLES, faults)
+    _check_trained_with(document, faults)
     if document is None or faults:
         raise faults.error("`edgemask init MODEL` writes a recipe to start from; `edgemask masks` lists the steps")
     return Recipe(
@@ -156,6 +164,14 @@ def _step(entry: dict[str, Any], path: str, roles: tuple[Role, ...], faults: Fau
         return None
     step: Step | None = structure(kinds[kind], {k: v for k, v in entry.items() if k != "kind"}, path, faults)
     return step
+
+
+def _check_trained_with(document: _Document | None, faults: Faults) -> None:
+    kinds = sorted(kind for kind, cls in registry().items() if cls.retrain)
+    for index, kind in enumerate(document.model.trained_with if document else ()):
+        if kind not in kinds:
+            path = f"$.model.trained_with[{index}]"
+            faults.add(path, f"value {kind!r}", allowed=", ".join(kinds), match=closest(kind, kinds))
 
 
 def _plain(value: Any) -> Any:

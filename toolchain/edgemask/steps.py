@@ -124,10 +124,14 @@ class Rewrite(Step):
 
 
 class Output(Step):
-    """Behind the model: adds outputs, or takes some away."""
+    """Behind the model: adds outputs, or takes some away.
+
+    `replaces`: what it gives may stand in place of outputs that had the same name.
+    """
 
     role: ClassVar[Role] = "output"
     family: ClassVar[Family] = "output"
+    replaces: ClassVar[bool] = False
 
     @abstractmethod
     def spec(self, outputs: Mapping[str, Spec]) -> dict[str, Spec]:

@@ -52,6 +52,7 @@ def to_toml(recipe: Recipe) -> str:
     """The recipe as a file to edit, with what was assumed as comments."""
     lines = ["schema = 1", f"name = {_toml(recipe.name)}", "", "[model]", f"file = {_toml(recipe.model.file)}"]
     lines += [f"labels = {_toml(recipe.model.labels)}"] if recipe.model.labels else []
+    lines += [f"trained_with = {_toml(list(recipe.model.trained_with))}"] if recipe.model.trained_with else []
     frame = recipe.frame
     lines += ["", "[frame]", f"width = {frame.width}", f"height = {frame.height}", f"colour = {_toml(frame.colour)}"]
     for note in recipe.assumed:
@@ -65,15 +66,24 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def init(
-    model: str | Path, out: str | Path = "edgemask.toml", *, masks: Sequence[str] = (), force: bool = False
+    model: str | Path,
+    out: str | Path = "edgemask.toml",
+    *,
+    masks: Sequence[str] = (),
+    force: bool = False,
+    trained_with_mask: bool = False,
 ) -> Path:
-    """Write a recipe for `model` to `out`; UserError if a file is there already and `force` is not given."""
+    """Write a recipe for `model` to `out`; UserError if a file is there already and `force` is not given.
+
+    `trained_with_mask`: the model was trained with those masks that ask for it; the recipe then says so.
+    """
     path, source = Path(out), read_trained(Path(model))
     if path.exists() and not force:
         raise UserError(f"{path} is there already", "--force replaces it, -o names another file")
     recipe = with_outputs(source, suggest(source, [front_step(mask) for mask in masks]))
     relative = os.path.relpath(source.path.resolve(), path.parent.resolve())
-    recipe = replace(recipe, model=ModelEntry(relative))
+    trained_with = tuple(recipe.untrained) if trained_with_mask else ()
+    recipe = replace(recipe, model=ModelEntry(relative, trained_with=trained_with))
     write_atomic(path, to_toml(recipe).encode())
     return path
 

@@ -129,10 +129,17 @@ class _Graft:
             if name in known and value.name == name:
                 declared.append(known[name])
             else:
+                self._free(name)
                 named = self._ops.alias(value, name)
                 declared.append(value_info(named, batch))
         del self._graph.output[:]
         self._graph.output.extend(declared)
+
+    def _free(self, name: str) -> None:
+        """Rename the model's own output of this name: a step's output takes its place."""
+        made = {output for node in self._ops.nodes for output in node.output}
+        if name in made:
+            rename(self._ops.nodes, {name: _unused(name, made)})
 
 
 def _parse(path: Path, data: bytes) -> ModelProto:
