@@ -1,4 +1,4 @@
-"""edgemaskd: runs a bundle on a source and serves it on loopback."""
+"""edgemaskd: runs a bundle on a source and serves it on loopback; makes keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 from edgemask_runtime import __version__
-from edgemask_runtime.errors import run_main
+from edgemask_runtime.bundle import Bundle
+from edgemask_runtime.errors import UserError, run_main
+from edgemask_runtime.keys import new_key
 from edgemask_runtime.service import Options, serve
 from edgemask_runtime.sinks import SINKS
 
@@ -20,16 +22,30 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="edgemaskd: %(message)s")
     given = {name: value for name, value in vars(parsed).items() if name != "command"}
+    if parsed.command == "new-key":
+        return run_main(lambda: _new_key(**given))
     return run_main(lambda: serve(Options(**given)))
+
+
+def _new_key(bundle: Path, output: Path) -> None:
+    """Write a fresh key for a bundle that takes one."""
+    manifest = Bundle.open(bundle).manifest
+    if manifest.key is None or manifest.key.published:
+        raise UserError(f"{bundle}: takes no key", hint="only keyed masks take one, unless it was published")
+    new_key(output, manifest.key.bytes)
+    print(f"{output}: {manifest.key.bytes} bytes; only a model trained with this key answers rightly under it")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edgemaskd", description="Run an Edgemask bundle.")
     parser.add_argument("--version", action="version", version=f"edgemaskd {__version__}")
-    run = parser.add_subparsers(dest="command", required=True).add_parser(
-        "run", help="run a bundle until it is stopped"
-    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    new = commands.add_parser("new-key", help="make a key for a bundle with keyed masks")
+    new.add_argument("bundle", type=Path, help="the .edgemask file")
+    new.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the key")
+    run = commands.add_parser("run", help="run a bundle until it is stopped")
     run.add_argument("bundle", type=Path, help="the .edgemask file")
+    run.add_argument("--key", type=Path, metavar="FILE", help="the key of keyed masks; its owner's alone (chmod 600)")
     run.add_argument("--source", type=Path, help="a folder of images, an image or a video; stops when it ends")
     run.add_argument("--listen", default=DEFAULT_LISTEN, help="HTTP address on loopback, or none (default %(default)s)")
     run.add_argument("--max-frames", type=_count, metavar="N", help="stop after N frames of the source")

@@ -21,11 +21,14 @@ def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
     return content
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write beside `path`, sync, and rename over it: a reader sees the old file or the new one, never a part."""
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write beside `path`, sync, and rename over it: a reader sees the old file or the new one, never a part.
+
+    The file has the rights `mode`, less the umask, before the first byte is in it.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _write_synced(beside, data)
+        _write_synced(beside, data, mode)
         beside.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot write: {error.strerror}", hint="check the folder and its rights") from error
@@ -34,8 +37,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             beside.unlink()
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+def _write_synced(path: Path, data: bytes, mode: int) -> None:
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

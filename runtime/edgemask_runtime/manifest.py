@@ -77,6 +77,15 @@ class EntropyInput:
 
 
 @dataclass(frozen=True)
+class KeyInput:
+    """The key of the keyed masks: an input that only the runtime fills, or, `published`, a constant in the graph."""
+
+    name: str
+    bytes: int = field(metadata=between(1, MAX_BYTES))
+    published: bool
+
+
+@dataclass(frozen=True)
 class StepRecord:
     """A step of the chain, its parameters, whether it cuts the gradient, and what flows after it."""
 
@@ -120,6 +129,7 @@ class Manifest:
     model: ModelRecord
     frame: FrameInput
     entropy: EntropyInput | None
+    key: KeyInput | None
     chain: tuple[StepRecord, ...]
     outputs: tuple[OutputRecord, ...]
     labels: tuple[str, ...] | None

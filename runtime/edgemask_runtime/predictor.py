@@ -1,7 +1,8 @@
-"""A bundle on its engine: frames in, outputs out, with fresh entropy for every frame."""
+"""A bundle on its engine: frames in, outputs out, with fresh entropy for every frame and the device's own key."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -11,23 +12,29 @@ from edgemask_runtime.engines import ENGINES, Array, Engine, open_engine
 from edgemask_runtime.entropy import draw_seed, expand
 from edgemask_runtime.errors import UserError, unknown
 from edgemask_runtime.images import Pixels
+from edgemask_runtime.keys import read_key
 
 
 class Predictor:
     """The one way to the engine; a lock keeps the camera and the HTTP clients from entering it at once."""
 
-    def __init__(self, manifest: Manifest, engine: Engine) -> None:
+    def __init__(self, manifest: Manifest, engine: Engine, key: bytes | None = None) -> None:
         _check_graph(manifest, engine)
         self.manifest = manifest
         self.engine = engine
+        self._key = None if key is None else np.frombuffer(key, np.uint8)
         self._entered = Lock()
 
     @classmethod
-    def open(cls, bundle: Bundle, *, engine: str | None = None, threads: int = 1) -> Predictor:
-        """Load the bundle's model on its engine, or on another one of the same format, and run it once to warm up."""
+    def open(cls, bundle: Bundle, *, engine: str | None = None, threads: int = 1, key: Path | None = None) -> Predictor:
+        """Load the bundle's model on its engine, or on another one of the same format, and run it once to warm up.
+
+        `key` is the file of the key, for a bundle that takes one.
+        """
         manifest = bundle.manifest
+        secret = required_key(manifest, key)
         name = _chosen_engine(manifest, engine)
-        predictor = cls(manifest, open_engine(name, bundle.read(manifest.model.file), threads=threads))
+        predictor = cls(manifest, open_engine(name, bundle.read(manifest.model.file), threads=threads), secret)
         predictor.predict(np.zeros((manifest.frame.batch or 1, *manifest.frame.shape), np.uint8))
         return predictor
 
@@ -36,8 +43,23 @@ class Predictor:
         feeds: dict[str, Array] = {self.manifest.frame.name: frames}
         if entropy := self.manifest.entropy:
             feeds[entropy.name] = _draw(entropy, len(frames))
+        if self.manifest.key and self._key is not None:
+            feeds[self.manifest.key.name] = np.tile(self._key, (len(frames), 1))
         with self._entered:
             return self.engine.run(feeds)
+
+
+def required_key(manifest: Manifest, path: Path | None) -> bytes | None:
+    """The key in the file at `path`; None for a bundle that takes none. UserError when one of them lacks the other."""
+    takes = manifest.key if manifest.key and not manifest.key.published else None
+    if path is None and takes:
+        hint = (
+            "--key FILE: the key that the model was trained with (`edgemaskd new-key BUNDLE -o FILE` makes a new one)"
+        )
+        raise UserError(f"{manifest.name} needs its key of {takes.bytes} bytes", hint)
+    if path is not None and not takes:
+        raise UserError(f"{manifest.name} takes no key", hint="leave --key out")
+    return read_key(path, takes.bytes) if path and takes else None
 
 
 def _draw(entropy: EntropyInput, rows: int) -> Pixels:
@@ -61,6 +83,8 @@ def _check_graph(manifest: Manifest, engine: Engine) -> None:
     stated: dict[str, tuple[int | None, ...]] = {frame.name: (frame.batch, *frame.shape)}
     if entropy:
         stated[entropy.name] = (frame.batch, entropy.bytes)
+    if manifest.key and not manifest.key.published:
+        stated[manifest.key.name] = (frame.batch, manifest.key.bytes)
     found = {info.name: info.shape for info in engine.inputs if info.dtype == "uint8"}
     if found != stated or len(found) < len(engine.inputs):
         raise _contradiction("takes", ", ".join(map(str, engine.inputs)))

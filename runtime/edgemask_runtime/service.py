@@ -35,6 +35,7 @@ class Options:
     output: Path | None
     format: str
     engine: str | None
+    key: Path | None
 
 
 def serve(options: Options) -> int:
@@ -44,7 +45,8 @@ def serve(options: Options) -> int:
     reasons: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: reasons.put(received))
-    predictor = Predictor.open(Bundle.open(options.bundle), engine=options.engine, threads=options.threads)
+    bundle = Bundle.open(options.bundle)
+    predictor = Predictor.open(bundle, engine=options.engine, threads=options.threads, key=options.key)
     with ExitStack() as running:
         _start(predictor, options, reasons, running)
         reason = reasons.get()

@@ -54,6 +54,7 @@ def manifest_of(model: bytes, engine: str, noisy: bool) -> Manifest:
         model=ModelRecord(file, form, SourceRecord(f"tiny.{form}", "0" * 64)),  # type: ignore[arg-type]
         frame=FrameInput("frame", "uint8", batch, *SHAPE, "gray"),
         entropy=EntropyInput("entropy", PIXELS, "shake128") if noisy else None,
+        key=None,
         chain=(StepRecord("noise", "mask", {"sigma": 4.0, "kind": "gaussian"}, False, "8x6x1 uint8"),),
         outputs=(OutputRecord("probabilities", "float32", (batch, CLASSES), "probabilities"),),
         labels=LABELS,

@@ -52,6 +52,6 @@ def mask_of(text: str) -> Mask:
 
 
 def entropy_for(mask: Mask, frames: Array, seed: bytes = SEED) -> Array | None:
-    """The bytes that the mask needs for these frames, from a fixed seed."""
-    count = mask.entropy_bytes(spec_of(frames[0]))
+    """The bytes of entropy, or of a key, that the mask needs for these frames, from a fixed seed."""
+    count = mask.entropy_bytes(spec_of(frames[0])) + mask.key_bytes(spec_of(frames[0]))
     return expand(seed, count * len(frames)).reshape(len(frames), count) if count else None

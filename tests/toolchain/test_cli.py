@@ -130,7 +130,7 @@ def test_bake_inspect_verify_and_predict(model: Path, run: Run) -> None:
     baked = run("bake", model, "-o", out, "--mask", "jpeg:quality=60", "--mask", "bit-depth", "--explain")
     assert baked.code == 0
     header, _, jpeg, bits, *_ = baked.out.splitlines()
-    assert header.split() == "step kind role parameters takes gives entropy bytes cuts".split()
+    assert header.split() == "step kind role parameters takes gives entropy bytes key bytes cuts".split()
     assert jpeg.split()[:3] == ["1", "jpeg", "mask"]
     assert "quality=60" in jpeg
     assert bits.split()[-1] == "yes"

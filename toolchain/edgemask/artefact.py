@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgemask.chain import Chain, Tail
 from edgemask.errors import Faults, UserError, structure
 from edgemask.models import METADATA_KEY, Model, read_model
 from edgemask.steps import Role, Step
-from edgemask_runtime.bundle import EntropyInput, FrameInput, OutputRecord, SourceRecord
+from edgemask_runtime.bundle import EntropyInput, FrameInput, KeyInput, OutputRecord, SourceRecord
 from edgemask_runtime.manifest import NAME
 from edgemask_runtime.strict_json import matching, parse
 
-FRAME, ENTROPY = "frame", "entropy"
+FRAME, ENTROPY, KEY = "frame", "entropy", "key"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class StepNote:
     takes: str
     gives: str
     entropy_bytes: int
+    key_bytes: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Label:
     source: SourceRecord
     frame: FrameInput
     entropy: EntropyInput | None
+    key: KeyInput | None
     chain: tuple[StepNote, ...]
     outputs: tuple[OutputRecord, ...]
     labels: tuple[str, ...] | None
@@ -59,6 +64,11 @@ class Artefact:
 
     model: Model
     label: Label
+
+    @property
+    def published_key(self) -> NDArray[np.uint8] | None:
+        """The key that lies in the file, where its label says that one does: uint8 [1, bytes]."""
+        return self.model.constant(KEY) if self.label.key and self.label.key.published else None
 
 
 def read_artefact(path: Path) -> Artefact:
@@ -82,26 +92,35 @@ def as_artefact(model: Model) -> Artefact:
 
 def _check_graph(label: Label, model: Model, faults: Faults) -> None:
     """Check that the graph takes and gives what the label states."""
-    frame, entropy = label.frame, label.entropy
+    frame, entropy, key = label.frame, label.entropy, label.key
     stated: dict[str, tuple[int | None, ...]] = {FRAME: (frame.batch, *frame.shape)}
     if entropy:
         stated[ENTROPY] = (frame.batch, entropy.bytes)
+    if key and not key.published:
+        stated[KEY] = (frame.batch, key.bytes)
     found = {info.name: info.shape for info in model.inputs if info.dtype == "uint8"}
-    named = {frame.name, *([entropy.name] if entropy else [])}
+    named = {frame.name, *([entropy.name] if entropy else []), *([key.name] if key and not key.published else [])}
     if found != stated or named != stated.keys() or len(found) < len(model.inputs):
         faults.add("$.frame", "not what the graph takes", allowed="; ".join(map(str, model.inputs)))
+    _check_published(key, model, faults)
     if [record.name for record in label.outputs] != [info.name for info in model.outputs]:
         faults.add("$.outputs", "not what the graph gives", allowed="; ".join(map(str, model.outputs)))
+
+
+def _check_published(key: KeyInput | None, model: Model, faults: Faults) -> None:
+    found = model.constant(KEY) if key and key.published else None
+    if key and key.published and (key.name != KEY or found is None or found.shape != (1, key.bytes)):
+        faults.add("$.key", "no such constant in the graph")
 
 
 def notes(chain: Chain) -> tuple[StepNote, ...]:
     """The chain's steps as the label states them."""
     links = [
-        _note(link.step, str(link.takes), str(link.gives), link.entropy[1] - link.entropy[0]) for link in chain.links
+        _note(link.step, str(link.takes), str(link.gives), _size(link.entropy), _size(link.key)) for link in chain.links
     ]
     befores = [[info.name for info in chain.model_outputs], *(list(tail.gives) for tail in chain.tails)]
     tails = [
-        _note(tail.step, ", ".join(before), ", ".join(_made(tail, before)), 0)
+        _note(tail.step, ", ".join(before), ", ".join(_made(tail, before)))
         for tail, before in zip(chain.tails, befores, strict=False)
     ]
     return (*links, *tails)
@@ -113,5 +132,9 @@ def _made(tail: Tail, before: Sequence[str]) -> list[str]:
     return gives if tail.step.replaces else [name for name in gives if name not in before]
 
 
-def _note(step: Step, takes: str, gives: str, entropy_bytes: int) -> StepNote:
-    return StepNote(step.kind, step.role, step.parameters(), takes, gives, entropy_bytes)
+def _note(step: Step, takes: str, gives: str, entropy_bytes: int = 0, key_bytes: int = 0) -> StepNote:
+    return StepNote(step.kind, step.role, step.parameters(), takes, gives, entropy_bytes, key_bytes)
+
+
+def _size(ends: tuple[int, int]) -> int:
+    return ends[1] - ends[0]

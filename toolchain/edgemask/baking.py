@@ -18,9 +18,10 @@ from edgemask.recipe import Recipe, read_recipe
 from edgemask.spec import Spec
 from edgemask.steps import Step
 from edgemask.suggest import frame_spec, front_step, read_trained, suggest
-from edgemask_runtime.bundle import EntropyInput, FrameInput, OutputRecord, SourceRecord
+from edgemask_runtime.bundle import EntropyInput, FrameInput, KeyInput, OutputRecord, SourceRecord
 from edgemask_runtime.entropy import DEFAULT_GENERATOR
 from edgemask_runtime.files import write_atomic
+from edgemask_runtime.keys import read_key
 
 OutputRole = Literal["raw", "probabilities", "top-scores", "top-indices", "suspicion"]
 _OUTPUT_ROLES: dict[str, OutputRole] = {
@@ -34,11 +35,12 @@ SELF_TEST_FRAMES = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be baked: the trained model, the recipe and the chain that they make."""
+    """What will be baked: the trained model, the recipe and the chain that they make, and a key to publish in it."""
 
     source: Model
     recipe: Recipe
     chain: Chain
+    published_key: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,12 @@ def plan(
     masks: Iterable[str | Step] = (),
     recipe: Path | Recipe | None = None,
     trained_with_mask: bool = False,
+    publish_key: Path | None = None,
 ) -> Plan:
     """Read model and recipe and fit the chain; at least one of them must be given.
 
     Masks are added before the recipe's normalise step. UserError: files that cannot be read, steps that do not fit,
-    a model that is not the recipe's, steps that it must be trained with and is not said to be.
+    a model that is not the recipe's, steps that it must be trained with and is not said to be, a key for no step.
     """
     added = [front_step(mask) for mask in masks]
     if recipe is None:
@@ -76,13 +79,13 @@ def plan(
     _check_thresholds(read, chain)
     if not trained_with_mask:
         _check_trained(read)
-    return Plan(source, read, chain)
+    return Plan(source, read, chain, _read_published(publish_key, chain))
 
 
 def bake_plan(made: Plan) -> Baked:
     """Bake in memory, walk the graph, and run it against the reference on random frames; UserError if they differ."""
     label = _label(made)
-    data = made.source.graft(made.chain, label.to_json())
+    data = made.source.graft(made.chain, label.to_json(), made.published_key)
     artefact = as_artefact(type(made.source)(made.source.path, data))
     parity = verify_chain(artefact, made.chain, random_frames(made.chain.frame, SELF_TEST_FRAMES), made.source)
     parity.require()
@@ -96,16 +99,21 @@ def bake(
     masks: Sequence[str | Step] = (),
     recipe: str | Path | Recipe | None = None,
     trained_with_mask: bool = False,
+    publish_key: str | Path | None = None,
 ) -> Baked:
     """Bake `model` behind `masks` or a recipe, and write it to `out` if given.
 
     `masks` are steps or their text, such as "jpeg:quality=75". Nothing is written when the baked file does not answer
     as the reference does. `trained_with_mask`: the model was trained with those masks that ask for it.
-    UserError: any fault of the input.
+    `publish_key`: a file whose key is baked as a constant, for all to read. UserError: any fault of the input.
     """
     recipe = Path(recipe) if isinstance(recipe, str) else recipe
     made = plan(
-        Path(model) if model is not None else None, masks=masks, recipe=recipe, trained_with_mask=trained_with_mask
+        Path(model) if model is not None else None,
+        masks=masks,
+        recipe=recipe,
+        trained_with_mask=trained_with_mask,
+        publish_key=Path(publish_key) if publish_key is not None else None,
     )
     if out is not None:
         _check_out(Path(out), made.source)
@@ -131,6 +139,12 @@ def _check_same(model: Path | None, source: Model, recipe: Recipe) -> None:
         raise UserError(f"{model} is not the recipe's model {recipe.model_path}", "name one of them")
 
 
+def _read_published(path: Path | None, chain: Chain) -> bytes | None:
+    if path is not None and not chain.key_bytes:
+        raise UserError("no step takes a key", "leave --publish-key out")
+    return read_key(path, chain.key_bytes) if path is not None else None
+
+
 def _check_trained(recipe: Recipe) -> None:
     for kind in recipe.untrained:
         raise UserError(
@@ -150,6 +164,7 @@ def _check_thresholds(recipe: Recipe, chain: Chain) -> None:
 def _label(made: Plan) -> Label:
     recipe, chain, source = made.recipe, made.chain, made.source
     entropy = EntropyInput("entropy", chain.entropy_bytes, DEFAULT_GENERATOR) if chain.entropy_bytes else None
+    key = KeyInput("key", chain.key_bytes, made.published_key is not None) if chain.key_bytes else None
     return Label(
         schema=1,
         edgemask=__version__,
@@ -157,6 +172,7 @@ def _label(made: Plan) -> Label:
         source=SourceRecord(source.path.name, source.sha256),
         frame=_frame_input(chain.frame, source),
         entropy=entropy,
+        key=key,
         chain=notes(chain),
         outputs=tuple(_output_record(name, chain, source) for name in chain.outputs),
         labels=recipe.labels() or source.labels,

@@ -52,15 +52,17 @@ def build(
     *,
     images: str | Path | None = None,
     trained_with_mask: bool = False,
+    publish_key: str | Path | None = None,
 ) -> Built:
     """Bake `recipe`, verify it on real images and random frames, and write the bundle for `target`.
 
     `images` is a file or folder, the recipe's if left out; `out` is a folder, build/TARGET if left out. Nothing is
     written unless parity holds. `trained_with_mask`: the model was trained with those masks that ask for it.
-    UserError: any fault of input.
+    `publish_key`: a file whose key is baked as a constant, for all to read. UserError: any fault of input.
     """
     board = find_target(target)
-    made = plan(recipe=Path(recipe), trained_with_mask=trained_with_mask)
+    key = Path(publish_key) if publish_key is not None else None
+    made = plan(recipe=Path(recipe), trained_with_mask=trained_with_mask, publish_key=key)
     baked = bake_plan(made)
     parity = _verified(made, baked, Path(images) if images is not None else made.recipe.images_path)
     manifest = manifest_of(baked.artefact, baked.proof, board, made.recipe.runtime)
@@ -87,6 +89,7 @@ def manifest_of(artefact: Artefact, proof: Proof, target: Target, runtime: Runti
         model=ModelRecord(file, model.format, label.source),
         frame=label.frame,
         entropy=label.entropy,
+        key=label.key,
         chain=tuple(
             StepRecord(note.kind, note.role, note.parameters, proof.steps.get(f"{i}.{note.kind}", False), note.gives)
             for i, note in enumerate(label.chain, 1)

@@ -19,13 +19,14 @@ Watch = Callable[["Link", T], None]
 
 @dataclass(frozen=True)
 class Link:
-    """A step in its place: what it takes and gives, and its slice of the entropy in bytes."""
+    """A step in its place: what it takes and gives, and its slices of the entropy and of the key in bytes."""
 
     index: int
     step: Map | Wrap
     takes: Spec
     gives: Spec
     entropy: tuple[int, int]
+    key: tuple[int, int]
 
     @property
     def name(self) -> str:
@@ -69,14 +70,26 @@ class Chain:
         """Bytes of entropy that one frame needs."""
         return self.links[-1].entropy[1] if self.links else 0
 
+    @property
+    def key_bytes(self) -> int:
+        """Bytes of the secret key, the same for every frame."""
+        return self.links[-1].key[1] if self.links else 0
+
     def run(
-        self, ops: Ops[T], frame: T, entropy: T | None, model: ModelCall[T], watch: Watch[T] | None = None
+        self,
+        ops: Ops[T],
+        frame: T,
+        entropy: T | None,
+        model: ModelCall[T],
+        watch: Watch[T] | None = None,
+        *,
+        key: T | None = None,
     ) -> dict[str, T]:
         """All outputs of the chain around `model`, by name; `watch` sees what each step gives, once.
 
         The model's own outputs come as the model gives them (quantised ones stay so).
         """
-        run = _Run(self, ops, entropy, model, watch)
+        run = _Run(self, ops, entropy, key, model, watch)
         outputs = run.after(0, frame)
         for tail in self.tails:
             with ops.scope(tail.name):
@@ -88,11 +101,18 @@ class _Run(Generic[T]):
     """One run of a chain on one interpreter."""
 
     def __init__(
-        self, chain: Chain, ops: Ops[T], entropy: T | None, model: ModelCall[T], watch: Watch[T] | None
+        self,
+        chain: Chain,
+        ops: Ops[T],
+        entropy: T | None,
+        key: T | None,
+        model: ModelCall[T],
+        watch: Watch[T] | None,
     ) -> None:
         self._chain = chain
         self._ops = ops
         self._entropy = entropy
+        self._key = key
         self._model = model
         self._watch = watch
         self._seen: set[int] = set()
@@ -137,10 +157,10 @@ class _Run(Generic[T]):
         return real
 
     def _slice(self, link: Link) -> T | None:
-        begin, end = link.entropy
-        if self._entropy is None or begin == end:
+        given, (begin, end) = (self._key, link.key) if link.key[0] < link.key[1] else (self._entropy, link.entropy)
+        if given is None or begin == end:
             return None
-        return self._ops.slice(self._entropy, 0, begin, end)
+        return self._ops.slice(given, 0, begin, end)
 
 
 def resolve(
@@ -182,12 +202,13 @@ def end_of(frame: Spec, steps: Sequence[Map | Wrap]) -> Spec:
 def _append(links: list[Link], step: Map | Wrap, frame: Spec) -> None:
     takes, index = _end(links, frame), len(links) + 1
     step = step.fit(takes) if isinstance(step, Map) else step
-    begin = links[-1].entropy[1] if links else 0
+    entropy, key = (links[-1].entropy[1], links[-1].key[1]) if links else (0, 0)
     try:
         gives, needs = step.spec(takes), step.entropy_bytes(takes)
+        key_needs = step.key_bytes(takes) if isinstance(step, Map) else 0
     except Misfit as misfit:
         raise UserError(f"step {index} ({step.kind}) {misfit.message}", misfit.hint) from misfit
-    links.append(Link(index, step, takes, gives, (begin, begin + needs)))
+    links.append(Link(index, step, takes, gives, (entropy, entropy + needs), (key, key + key_needs)))
 
 
 def _add_wraps(own: Mapping[str, Spec], links: Sequence[Link]) -> Mapping[str, Spec]:

@@ -24,6 +24,10 @@ Masks = Annotated[
 Trained = Annotated[
     bool, typer.Option("--trained-with-mask", help="The model was trained with those masks that ask for it.")
 ]
+PublishKey = Annotated[
+    Path | None,
+    typer.Option(help="Bake the key in this file as a constant: whoever has the file then has the key."),
+]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe, edgemask.toml.")]
 
 
@@ -49,6 +53,7 @@ def bake(
     mask: Masks = [],  # noqa: B006
     recipe: RecipeFile = None,
     trained_with_mask: Trained = False,
+    publish_key: PublishKey = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the chain as a table.")] = False,
 ) -> None:
     """Bake masks and preprocessing into a trained model.
@@ -59,7 +64,7 @@ def bake(
     from edgemask import explain as explained
     from edgemask.listing import proof_text
 
-    baked = run(model, out, masks=mask, recipe=recipe, trained_with_mask=trained_with_mask)
+    baked = run(model, out, masks=mask, recipe=recipe, trained_with_mask=trained_with_mask, publish_key=publish_key)
     if explain:
         typer.echo(explained(baked) + "\n")
     for note in baked.artefact.label.assumed:
@@ -113,13 +118,14 @@ def init(
 def predict(
     artefact: Annotated[Path, typer.Argument(help="A baked file.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    key: Annotated[Path | None, typer.Option(help="The key of keyed masks; its owner's alone (chmod 600).")] = None,
     json: Json = False,
 ) -> None:
     """Answer for image files, one line each."""
     from edgemask import predict as run
     from edgemask.listing import answer_text, json_line
 
-    for answer in run(artefact, images):
+    for answer in run(artefact, images, key=key):
         typer.echo(json_line(answer) if json else answer_text(answer))
 
 
@@ -146,13 +152,14 @@ def build(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for bundle and report.")] = None,
     images: Annotated[Path | None, typer.Option(help="Images for parity, instead of the recipe's.")] = None,
     trained_with_mask: Trained = False,
+    publish_key: PublishKey = None,
     json: Json = False,
 ) -> None:
     """Bake, verify on real images and write the bundle for a board."""
     from edgemask import build as run
     from edgemask.listing import as_json, built_text, built_values
 
-    built = run(recipe, target, out, images=images, trained_with_mask=trained_with_mask)
+    built = run(recipe, target, out, images=images, trained_with_mask=trained_with_mask, publish_key=publish_key)
     typer.echo(as_json(built_values(built)) if json else built_text(built))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,16 @@ def describe(model: Model, proof: Proof) -> dict[str, Any]:
         "sha256": model.sha256,
         "inputs": [_port(info) for info in model.inputs],
         "outputs": [_port(info) for info in model.outputs],
+        "key": _key(model),
         "steps": _steps(model, proof),
         "proof": proof.to_json(),
     }
+
+
+def _key(model: Model) -> dict[str, Any] | None:
+    """What the label says of the key; never the key."""
+    key = as_artefact(model).label.key if METADATA_KEY in model.metadata else None
+    return asdict(key) if key else None
 
 
 def _port(info: TensorInfo) -> dict[str, Any]:
@@ -53,6 +61,7 @@ def _steps(model: Model, proof: Proof) -> list[dict[str, Any]]:
             "takes": note.takes,
             "gives": note.gives,
             "entropy_bytes": note.entropy_bytes,
+            "key_bytes": note.key_bytes,
             "cuts": proof.steps.get(f"{index}.{note.kind}", False),
         }
         for index, note in notes

@@ -28,6 +28,8 @@ def inspection_text(inspection: Mapping[str, Any]) -> str:
     lines = [f"{inspection['file']}: {inspection['format']}, sha256 {inspection['sha256']}"]
     for side in ("inputs", "outputs"):
         lines += [f"{side[:-1]:6}  {p['name']}: {p['dtype']} {_shape(p['shape'])}" for p in inspection[side]]
+    if inspection["key"]:
+        lines.append(f"key     {key_text(inspection['key'])}")
     chain = chain_text(inspection) if inspection["steps"] else "not baked: all of it is the model's own"
     return "\n".join([*lines, "", chain, "", proof_text(inspection["proof"])])
 
@@ -87,9 +89,15 @@ def catalogue_text() -> str:
 
 
 def chain_text(inspection: Mapping[str, Any]) -> str:
-    """The chain step by step: what goes in and out, bytes of entropy, whether it cuts the gradient."""
+    """The chain step by step: what goes in and out, bytes of entropy and key, whether it cuts the gradient."""
     rows = [(index, *_step_row(step)) for index, step in enumerate(inspection["steps"], 1)]
-    return columns(("step", "kind", "role", "parameters", "takes", "gives", "entropy bytes", "cuts"), rows)
+    return columns(("step", "kind", "role", "parameters", "takes", "gives", "entropy bytes", "key bytes", "cuts"), rows)
+
+
+def key_text(key: Mapping[str, Any]) -> str:
+    """Where the key is; never the key."""
+    where = "PUBLIC: it lies in this file" if key["published"] else "secret: an input, from the device's own store"
+    return f"{key['bytes']} bytes, {where}"
 
 
 def proof_text(proof: Mapping[str, Any]) -> str:
@@ -112,6 +120,8 @@ def parity_text(parity: Parity) -> str:
     lines.append(f"{'parity holds' if parity.passed else 'parity FAILS'}: {frames}")
     if parity.replays is not None:
         lines.append(f"entropy decides the masked tensor: {'yes' if parity.replays else 'NO'}")
+    if parity.keyed is not None:
+        lines.append(f"the key decides the masked tensor: {'yes' if parity.keyed else 'NO'}")
     if not parity.outputs:
         lines.append("only the prefix was verified: name the trained model with --source to verify the outputs")
     return "\n".join(lines)
@@ -132,10 +142,24 @@ def entropy_bytes(cls: type[Step]) -> int:
     return cls().entropy_bytes(Spec.image(224, 224, "rgb")) if issubclass(cls, Mask | Wrap) else 0
 
 
+def key_bytes(cls: type[Step]) -> int:
+    """Bytes of the key that a step with default parameters needs for a frame of 224 x 224 RGB."""
+    return cls().key_bytes(Spec.image(224, 224, "rgb")) if issubclass(cls, Mask) else 0
+
+
 def _step_row(step: Mapping[str, Any]) -> Sequence[object]:
     params = ",".join(f"{name}={value}" for name, value in step["params"].items() if value not in (None, ""))
     cuts = "yes" if step["cuts"] else "no"
-    return step["kind"], step["role"], params, step["takes"], step["gives"], step["entropy_bytes"], cuts
+    return (
+        step["kind"],
+        step["role"],
+        params,
+        step["takes"],
+        step["gives"],
+        step["entropy_bytes"],
+        step["key_bytes"],
+        cuts,
+    )
 
 
 def _step_entry(cls: type[Step]) -> dict[str, Any]:
@@ -150,6 +174,7 @@ def _step_entry(cls: type[Step]) -> dict[str, Any]:
         "cuts": cls.cuts,
         "retrain": cls.retrain,
         "entropy_bytes": needs,
+        "key_bytes": key_bytes(cls),
         "parameters": describe(cls),
         "paper": cls.paper,
         "claim": cls.claim,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ MAX_DIFFERING_SHARE = 1e-4
 MAX_RELATIVE_ERROR = 1e-4
 """Of real numbers, against the largest of them."""
 MODEL = "the model's input"
-ENTROPY_DRAWS = 16
+OTHER_DRAWS = 16
 SEED = 20180201
 
 
@@ -47,6 +47,7 @@ class Parity:
 
     `outputs` is empty when no trained model was there to compare with: then only the prefix was verified.
     `replays`: the same entropy gave the same answer, and other entropy another masked tensor (None without entropy).
+    `keyed`: the same of the key (None without a key that the file takes).
     """
 
     engine: str
@@ -55,17 +56,20 @@ class Parity:
     steps: tuple[Agreement, ...]
     outputs: tuple[Agreement, ...]
     replays: bool | None
+    keyed: bool | None = None
 
     @property
     def passed(self) -> bool:
         """Whether everything that was compared agrees."""
-        return self.replays is not False and all(entry.passed for entry in (*self.steps, *self.outputs))
+        decided = self.replays is not False and self.keyed is not False
+        return decided and all(entry.passed for entry in (*self.steps, *self.outputs))
 
     def require(self) -> None:
         """UserError that names what differs, unless parity holds."""
         failed = [entry for entry in (*self.steps, *self.outputs) if not entry.passed]
-        if self.replays is False:
-            raise UserError("parity fails: the entropy input does not decide the masked tensor")
+        for name, decides in (("entropy", self.replays), ("key", self.keyed)):
+            if decides is False:
+                raise UserError(f"parity fails: the {name} input does not decide the masked tensor")
         if failed:
             lines = [
                 f"{e.name}: {e.differing_share:.3%} of values differ, by {e.max_difference:g} at most" for e in failed
@@ -92,12 +96,22 @@ def verify_chain(
     steps, outputs = _Tally(), _Tally()
     trained = source.open() if source else None
     for index, frame in enumerate(frames):
-        entropy = trial.entropy(index, len(frame))
-        trial.compare_steps(frame, entropy, steps)
+        drawn = trial.draw(len(frame), entropy=index, key=index)
+        trial.compare_steps(frame, drawn, steps)
         if trained is not None:
-            trial.compare_outputs(frame, entropy, trained, outputs)
+            trial.compare_outputs(frame, drawn, trained, outputs)
     replays = trial.replays(frames[0]) if chain.entropy_bytes else None
-    return Parity(trial.engine_name, len(images), len(randoms), steps.agreements(), outputs.agreements(), replays)
+    keyed = trial.keyed(frames[0]) if chain.key_bytes and artefact.published_key is None else None
+    compared = steps.agreements(), outputs.agreements()
+    return Parity(trial.engine_name, len(images), len(randoms), *compared, replays, keyed)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The bytes that a run takes beside its frame, [N, bytes] each."""
+
+    entropy: Array | None
+    key: Array | None
 
 
 class _Trial:
@@ -106,6 +120,7 @@ class _Trial:
     def __init__(self, artefact: Artefact, chain: Chain) -> None:
         model, graph = artefact.model, artefact.model.graph()
         self._chain = chain
+        self._published_key = artefact.published_key
         self._ends = step_ends(graph, chain)
         self._entry = prove(graph).lift_at[:1]
         data, self._probes = model.probe([*self._ends.values(), *self._entry])
@@ -113,34 +128,39 @@ class _Trial:
         self._engine = model.open()
         self.engine_name = f"{self._engine.name} {self._engine.version}"
 
-    def entropy(self, index: int, batch: int) -> NDArray[np.uint8] | None:
-        """Bytes for the frame of this index, the same ones every time."""
-        if not self._chain.entropy_bytes:
-            return None
-        source = np.random.default_rng((SEED, index))
-        return source.integers(0, 256, (batch, self._chain.entropy_bytes), np.uint8)
+    def draw(self, batch: int, *, entropy: int = 0, key: int = 0) -> _Drawn:
+        """The draws of these numbers, the same ones every time; a published key is what it is."""
+        secret = (
+            _random_bytes((1, self._chain.key_bytes), key, 1) if self._published_key is None else self._published_key
+        )
+        return _Drawn(
+            _random_bytes((batch, self._chain.entropy_bytes), entropy) if self._chain.entropy_bytes else None,
+            np.repeat(secret, batch, 0) if self._chain.key_bytes else None,
+        )
 
-    def compare_steps(self, frame: Array, entropy: Array | None, tally: _Tally) -> None:
+    def compare_steps(self, frame: Array, drawn: _Drawn, tally: _Tally) -> None:
         """Each step alone, on what the baked file itself gave it, and whether the model takes what the last one gave.
 
         A step that left no node must be one that changes nothing.
         """
-        given = self._probed.run(_feeds(frame, entropy))
+        given = self._probed.run(self._feeds(frame, drawn))
         x = frame
         for link in self._chain.links:
             if isinstance(link.step, Map):
-                expected = link.step.build(NumpyOps(), x, _share(link, entropy))
+                expected = link.step.build(NumpyOps(), x, _share(link, drawn))
                 x = given[self._probes[self._ends[link.index]]] if link.index in self._ends else x
                 tally.add(link.name, expected, x, whole=link.gives.dtype != "float32")
                 x = x if x.shape == expected.shape else expected
         for name in self._entry:
             tally.add(MODEL, x, given[self._probes[name]], whole=True)
 
-    def compare_outputs(self, frame: Array, entropy: Array | None, trained: Engine, tally: _Tally) -> None:
+    def compare_outputs(self, frame: Array, drawn: _Drawn, trained: Engine, tally: _Tally) -> None:
         """The whole file against the reference chain around the trained model."""
-        given = self._engine.run(_feeds(frame, entropy))
+        given = self._engine.run(self._feeds(frame, drawn))
         name = trained.inputs[0].name
-        expected = self._chain.run(NumpyOps(), frame, entropy, lambda x: trained.run({name: _contiguous(x)}))
+        expected = self._chain.run(
+            NumpyOps(), frame, drawn.entropy, lambda x: trained.run({name: _contiguous(x)}), key=drawn.key
+        )
         if expected.keys() != given.keys():
             raise UserError(f"parity fails: the outputs are {', '.join(given)}, not {', '.join(expected)}")
         for output, value in expected.items():
@@ -148,15 +168,25 @@ class _Trial:
 
     def replays(self, frame: Array) -> bool:
         """The same entropy gives the same masked tensors, and one of 16 other draws gives others."""
-        first = self._masked(frame, self.entropy(0, len(frame)))
-        again = self._masked(frame, self.entropy(0, len(frame)))
-        others = (self._masked(frame, self.entropy(draw, len(frame))) for draw in range(1, ENTROPY_DRAWS + 1))
-        return _same(first, again) and any(not _same(first, other) for other in others)
+        others = (self.draw(len(frame), entropy=number) for number in range(1, OTHER_DRAWS + 1))
+        return self._decides(frame, others, [link for link in self._chain.links if link.entropy[0] < link.entropy[1]])
 
-    def _masked(self, frame: Array, entropy: Array | None) -> list[Array]:
-        given = self._probed.run(_feeds(frame, entropy))
-        stochastic = [link for link in self._chain.links if link.entropy[0] < link.entropy[1]]
-        return [given[self._probes[self._ends[link.index]]] for link in stochastic if link.index in self._ends]
+    def keyed(self, frame: Array) -> bool:
+        """The same key gives the same masked tensors, and one of 16 other keys gives others."""
+        others = (self.draw(len(frame), key=number) for number in range(1, OTHER_DRAWS + 1))
+        return self._decides(frame, others, [link for link in self._chain.links if link.key[0] < link.key[1]])
+
+    def _decides(self, frame: Array, others: Iterable[_Drawn], links: Sequence[Link]) -> bool:
+        first, again = (self._given(frame, self.draw(len(frame)), links) for _ in range(2))
+        return _same(first, again) and any(not _same(first, self._given(frame, other, links)) for other in others)
+
+    def _given(self, frame: Array, drawn: _Drawn, links: Sequence[Link]) -> list[Array]:
+        given = self._probed.run(self._feeds(frame, drawn))
+        return [given[self._probes[self._ends[link.index]]] for link in links if link.index in self._ends]
+
+    def _feeds(self, frame: Array, drawn: _Drawn) -> dict[str, Array]:
+        feeds = {"frame": frame, "entropy": drawn.entropy, "key": drawn.key if self._published_key is None else None}
+        return {name: value for name, value in feeds.items() if value is not None}
 
 
 class _Tally:
@@ -223,13 +253,13 @@ def _summed(entries: Sequence[Agreement]) -> Agreement:
     )
 
 
-def _feeds(frame: Array, entropy: Array | None) -> dict[str, Array]:
-    return {"frame": frame} if entropy is None else {"frame": frame, "entropy": entropy}
+def _random_bytes(shape: tuple[int, int], *number: int) -> NDArray[np.uint8]:
+    return np.random.default_rng((SEED, *number)).integers(0, 256, shape, np.uint8)
 
 
-def _share(link: Link, entropy: Array | None) -> Array | None:
-    begin, end = link.entropy
-    return None if entropy is None or begin == end else entropy[:, begin:end]
+def _share(link: Link, drawn: _Drawn) -> Array | None:
+    given, (begin, end) = (drawn.key, link.key) if link.key[0] < link.key[1] else (drawn.entropy, link.entropy)
+    return None if given is None or begin == end else given[:, begin:end]
 
 
 def _batched(frame: NDArray[np.uint8], batch: int | None) -> NDArray[np.uint8]:

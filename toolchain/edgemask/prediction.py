@@ -15,16 +15,22 @@ from edgemask.recipe import RuntimeEntry
 from edgemask.target import find_target
 from edgemask_runtime.answers import read_outputs
 from edgemask_runtime.images import Picture, read_image
-from edgemask_runtime.predictor import Predictor
+from edgemask_runtime.predictor import Predictor, required_key
 
 
-def predict(artefact: str | Path, images: Sequence[str | Path]) -> Iterator[dict[str, Any]]:
-    """The answer for each image, as the daemon on this machine would give it; entropy is fresh for each."""
+def predict(
+    artefact: str | Path, images: Sequence[str | Path], *, key: str | Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """The answer for each image, as the daemon on this machine would give it; entropy is fresh for each.
+
+    `key` is the file of the key, for an artefact that takes one.
+    """
     baked = read_artefact(Path(artefact))
     manifest = manifest_of(baked, prove(baked.model.graph()), find_target("host"), RuntimeEntry())
     frame = manifest.frame
     pictures = [read_image(Path(p), width=frame.width, height=frame.height, colour=frame.colour) for p in images]
-    predictor = Predictor(manifest, baked.model.open())
+    secret = required_key(manifest, Path(key) if key is not None else None)
+    predictor = Predictor(manifest, baked.model.open(), secret)
     for path, picture in zip(images, pictures, strict=True):
         batch = np.repeat(picture.pixels[np.newaxis], frame.batch or 1, 0)
         reading = read_outputs(manifest, predictor.predict(batch))

@@ -66,6 +66,10 @@ class Map(Step):
         """Bytes of entropy that one sample of `x` needs; they come as uint8 [N, bytes]."""
         return 0
 
+    def key_bytes(self, x: Spec) -> int:
+        """Bytes of the secret key that masking `x` needs; they come as uint8 [N, bytes], every row the same."""
+        return 0
+
 
 class Mask(Map):
     """A Map that stands between the attacker and the model's gradient.
@@ -76,6 +80,16 @@ class Mask(Map):
     role: ClassVar[Role] = "mask"
     family: ClassVar[Family] = "deterministic"
     exact: ClassVar[bool] = True
+
+
+class KeyedMask(Mask):
+    """A Mask under a secret key: the third argument of its `build` is its share of the key instead of entropy."""
+
+    family: ClassVar[Family] = "keyed"
+
+    @abstractmethod
+    def key_bytes(self, x: Spec) -> int:
+        """Bytes of the secret key that masking `x` needs."""
 
 
 class FrameStep(Map):

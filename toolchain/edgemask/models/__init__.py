@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgemask.chain import Chain
 from edgemask.errors import UserError
 from edgemask_runtime.engines import Engine, TensorInfo, open_engine
@@ -18,7 +21,7 @@ Format = Literal["onnx", "tflite"]
 SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".tflite": "tflite"}
 MAX_MODEL_BYTES = 1 << 31
 METADATA_KEY = "edgemask"
-RESERVED = ("frame", "entropy")
+RESERVED = ("frame", "entropy", "key")
 """The inputs of a baked file; the model's own tensors of these names are renamed."""
 
 
@@ -91,8 +94,15 @@ class Model(ABC):
         """The file's own graph."""
 
     @abstractmethod
-    def graft(self, chain: Chain, metadata: str) -> bytes:
-        """A file of the same format with `chain` around this model, and `metadata` in it under `edgemask`."""
+    def graft(self, chain: Chain, metadata: str, published_key: bytes | None = None) -> bytes:
+        """A file of the same format with `chain` around this model, and `metadata` in it under `edgemask`.
+
+        A published key becomes the constant `key` in place of the input.
+        """
+
+    @abstractmethod
+    def constant(self, name: str) -> NDArray[np.uint8] | None:
+        """The constant of bytes called `name`, if there is one."""
 
     @abstractmethod
     def probe(self, tensors: Sequence[str]) -> tuple[bytes, dict[str, str]]:

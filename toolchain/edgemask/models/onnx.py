@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, cast
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
+from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper, version_converter
 
 from edgemask.chain import Chain
@@ -62,11 +64,16 @@ class OnnxModel(Model):
         inputs = tuple(info.name for info in self.inputs)
         return Graph(nodes, inputs, {info.name: info.name for info in self.outputs})
 
-    def graft(self, chain: Chain, metadata: str) -> bytes:
+    def constant(self, name: str) -> NDArray[np.uint8] | None:
+        found = next((tensor for tensor in self.proto.graph.initializer if tensor.name == name), None)
+        is_bytes = found is not None and found.data_type == onnx.TensorProto.UINT8
+        return np.asarray(onnx.numpy_helper.to_array(found), np.uint8) if found and is_bytes else None
+
+    def graft(self, chain: Chain, metadata: str, published_key: bytes | None = None) -> bytes:
         self.require_trained()
         proto = _at_least(self.proto, self.path, MIN_OPSET)
         _free_names(proto, {*RESERVED, *chain.outputs})
-        _Graft(proto, chain).build()
+        _Graft(proto, chain, published_key).build()
         entry = proto.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, metadata
         return _serialised(proto, self.path)
@@ -85,7 +92,8 @@ class OnnxModel(Model):
 class _Graft:
     """Puts a chain around the model in `proto`, in place."""
 
-    def __init__(self, proto: ModelProto, chain: Chain) -> None:
+    def __init__(self, proto: ModelProto, chain: Chain, published_key: bytes | None) -> None:
+        self._published_key = published_key
         self._graph = proto.graph
         self._chain = chain
         self._ops = OnnxOps(_opset(proto))
@@ -99,11 +107,15 @@ class _Graft:
         batch = _batch(self._input)
         frame = OnnxValue("frame", "uint8", chain.frame.sample)
         entropy = OnnxValue("entropy", "uint8", (chain.entropy_bytes,)) if chain.entropy_bytes else None
-        outputs = chain.run(self._ops, frame, entropy, self._call)
+        key = OnnxValue("key", "uint8", (chain.key_bytes,)) if chain.key_bytes else None
+        inputs = [value for value in (frame, entropy, key) if value]
+        if key and self._published_key is not None:
+            inputs.remove(key)
+            key = self._ops.for_each(np.frombuffer(self._published_key, np.uint8), key.name, frame)
+        outputs = chain.run(self._ops, frame, entropy, self._call, key=key)
         graph.input.remove(self._input)
-        graph.input.insert(0, value_info(frame, batch))
-        if entropy:
-            graph.input.insert(1, value_info(entropy, batch))
+        for position, value in enumerate(inputs):
+            graph.input.insert(position, value_info(value, batch))
         self._declare(outputs, batch)
         del graph.node[:]
         graph.node.extend(self._ops.nodes)

@@ -13,6 +13,7 @@ from typing import ClassVar, cast
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from edgemask.chain import Chain
 from edgemask.errors import UserError, one_line
@@ -75,11 +76,18 @@ class TfliteModel(Model):
         outputs = {info.name: names[index] for info, index in zip(self.outputs, subgraph.outputs, strict=True)}
         return Graph(nodes, tuple(names[index] for index in subgraph.inputs), outputs)
 
-    def graft(self, chain: Chain, metadata: str) -> bytes:
+    def constant(self, name: str) -> NDArray[np.uint8] | None:
+        for tensor in self._model.subgraphs[0].tensors:
+            data = self._model.buffers[tensor.buffer].data if tensor.buffer < len(self._model.buffers) else None
+            if text(tensor.name) == name and tensor.type == schema.TensorType.UINT8 and data is not None:
+                return np.frombuffer(bytes(data), np.uint8)[np.newaxis]
+        return None
+
+    def graft(self, chain: Chain, metadata: str, published_key: bytes | None = None) -> bytes:
         self.require_trained()
         model = copy.deepcopy(self._model)
         _free_names(model.subgraphs[0])
-        _Graft(model, chain, [info.name for info in self.outputs]).build()
+        _Graft(model, chain, [info.name for info in self.outputs], published_key).build()
         _set_metadata(model, metadata)
         return pack(model)
 
@@ -124,7 +132,10 @@ def _check_main_graph(model: schema.ModelT, engine: Engine) -> None:
 class _Graft:
     """Puts a chain around the model's main subgraph, in place."""
 
-    def __init__(self, model: schema.ModelT, chain: Chain, output_names: Sequence[str]) -> None:
+    def __init__(
+        self, model: schema.ModelT, chain: Chain, output_names: Sequence[str], published_key: bytes | None
+    ) -> None:
+        self._published_key = published_key
         self._model = model
         self._subgraph = model.subgraphs[0]
         self._chain = chain
@@ -142,11 +153,20 @@ class _Graft:
         if chain.entropy_bytes:
             entropy = self._ops.tensor("entropy", "uint8", (chain.entropy_bytes,))
             inputs["entropy"] = entropy.index
-        outputs = chain.run(self._ops, frame, entropy, self._call)
+        key = self._key(inputs) if chain.key_bytes else None
+        outputs = chain.run(self._ops, frame, entropy, self._call, key=key)
         self._subgraph.operators = self._ops.operators
         self._subgraph.inputs = list(inputs.values())
         self._subgraph.outputs = [value.index for value in outputs.values()]
         _set_signature(self._model, inputs, {name: value.index for name, value in outputs.items()})
+
+    def _key(self, inputs: dict[str, int]) -> TfliteValue:
+        """The key as one more of the `inputs`, or as a constant."""
+        if self._published_key is not None:
+            return self._ops.named_const("key", np.frombuffer(self._published_key, np.uint8))
+        key = self._ops.tensor("key", "uint8", (self._chain.key_bytes,))
+        inputs["key"] = key.index
+        return key
 
     def _call(self, x: TfliteValue) -> dict[str, TfliteValue]:
         self._calls += 1

@@ -60,6 +60,17 @@ class OnnxOps:
         name = self._initializer(value)
         return OnnxValue(name, DTYPES[helper.np_dtype_to_tensor_dtype(value.dtype)], value.shape)
 
+    def for_each(self, value: Array, name: str, samples: OnnxValue) -> OnnxValue:
+        """The constant `value`, which is called `name`, once for each sample of `samples`."""
+        self.initializers.append(numpy_helper.from_array(value[np.newaxis], name))
+        sizes = self._node("Shape", [samples.name], "int64", ())
+        bounds = [self._integers([number]) for number in (0, 1, 0)]
+        count = self._node("Slice", [sizes.name, *bounds], "int64", ())
+        shape = self._node("Concat", [count.name, self._integers(value.shape)], "int64", (), axis=0)
+        return self._node(
+            "Expand", [name, shape.name], DTYPES[helper.np_dtype_to_tensor_dtype(value.dtype)], value.shape
+        )
+
     def alias(self, x: OnnxValue, name: str) -> OnnxValue:
         """`x` under another tensor name: a graph output, or the input that the model's own nodes read."""
         self.nodes.append(helper.make_node("Identity", [x.name], [name], name=self._names.fresh("Identity")))

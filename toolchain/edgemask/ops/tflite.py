@@ -61,6 +61,12 @@ class TfliteOps:
         """A new activation, or input of the graph, of 1 x `shape`."""
         return TfliteValue(self._tensor(name, dtype, (1, *shape), buffer=0), dtype, shape)
 
+    def named_const(self, name: str, value: Array) -> TfliteValue:
+        """`value` as a constant of 1 x its shape, under a name of its own."""
+        made = TfliteValue(self._constant(value[np.newaxis]), _dtype(value), value.shape)
+        self._subgraph.tensors[made.index].name = name.encode()
+        return made
+
     def alias(self, x: TfliteValue, index: int) -> None:
         """Write `x` to tensor `index` too, under a name that keeps the step of `x`.
 

@@ -1,0 +1,31 @@
+"""The key of keyed masks: a file of its own on the device, for its owner's eyes alone."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from edgemask_runtime.errors import UserError
+from edgemask_runtime.files import read_bytes, write_atomic
+
+OWNER_ONLY = 0o600
+OTHERS = 0o077
+
+
+def read_key(path: Path, size: int) -> bytes:
+    """Return the key of `size` bytes; UserError unless the file has that size and nobody but its owner has rights."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such key file", hint="`edgemaskd new-key BUNDLE -o FILE` makes one")
+    if path.stat().st_mode & OTHERS:
+        raise UserError(f"{path}: others than its owner may use this key", hint=f"chmod 600 {path}")
+    key = read_bytes(path, limit_bytes=size)
+    if len(key) != size:
+        raise UserError(f"{path}: {len(key)} bytes; the key has {size}", hint="the key that the model was trained with")
+    return key
+
+
+def new_key(path: Path, size: int) -> None:
+    """Write `size` bytes of the operating system's generator for the owner alone; an existing file stays as it is."""
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path}: there is a file already", hint="-o names another one; a lost key is lost for good")
+    write_atomic(path, secrets.token_bytes(size), mode=OWNER_ONLY)
