@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeVar
 
 from edgemask.errors import UserError
 from edgemask.model_input import Layout, dequantised, fit_input, output_spec
@@ -14,6 +14,7 @@ from edgemask.steps import Map, Output, Wrap
 from edgemask_runtime.engines import TensorInfo
 
 ModelCall = Callable[[T], dict[str, T]]
+V = TypeVar("V")
 Watch = Callable[["Link", T], None]
 
 
@@ -32,6 +33,10 @@ class Link:
     def name(self) -> str:
         """How the step is named in a graph: `2.jpeg`."""
         return f"{self.index}.{self.step.kind}"
+
+    def share(self, entropy: V, key: V) -> tuple[V, int, int]:
+        """Which of both the step takes, and the ends of its slice."""
+        return (key, *self.key) if self.key[0] < self.key[1] else (entropy, *self.entropy)
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ class _Run(Generic[T]):
         return real
 
     def _slice(self, link: Link) -> T | None:
-        given, (begin, end) = (self._key, link.key) if link.key[0] < link.key[1] else (self._entropy, link.entropy)
+        given, begin, end = link.share(self._entropy, self._key)
         if given is None or begin == end:
             return None
         return self._ops.slice(given, 0, begin, end)

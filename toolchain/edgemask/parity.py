@@ -258,7 +258,7 @@ def _random_bytes(shape: tuple[int, int], *number: int) -> NDArray[np.uint8]:
 
 
 def _share(link: Link, drawn: _Drawn) -> Array | None:
-    given, (begin, end) = (drawn.key, link.key) if link.key[0] < link.key[1] else (drawn.entropy, link.entropy)
+    given, begin, end = link.share(drawn.entropy, drawn.key)
     return None if given is None or begin == end else given[:, begin:end]
 
 
