@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import stat
 from pathlib import Path
 
 from edgemask_runtime.errors import UserError
@@ -14,9 +15,7 @@ OTHERS = 0o077
 
 def read_key(path: Path, size: int) -> bytes:
     """Return the key of `size` bytes; UserError unless the file has that size and nobody but its owner has rights."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such key file", hint="`edgemaskd new-key BUNDLE -o FILE` makes one")
-    if path.stat().st_mode & OTHERS:
+    if _rights(path) & OTHERS:
         raise UserError(f"{path}: others than its owner may use this key", hint=f"chmod 600 {path}")
     key = read_bytes(path, limit_bytes=size)
     if len(key) != size:
@@ -29,3 +28,14 @@ def new_key(path: Path, size: int) -> None:
     if path.exists() or path.is_symlink():
         raise UserError(f"{path}: there is a file already", hint="-o names another one; a lost key is lost for good")
     write_atomic(path, secrets.token_bytes(size), mode=OWNER_ONLY)
+
+
+def _rights(path: Path) -> int:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        hint = "`edgemaskd new-key BUNDLE -o FILE` makes a key"
+        raise UserError(f"{path}: cannot read: {error.strerror}", hint) from error
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: no file")
+    return mode
