@@ -22,8 +22,9 @@ class PixelDrop(Mask):
     """Drop values at random and fill in what varies least: 1/2 |keep * (z - x)|**2 + weight * TV(z).
 
     Each value is dropped for itself, as in the paper, when its byte is below 256 * probability. What was dropped
-    leaves no trace: it starts as the mean of the values kept around it. A fixed number of primal-dual steps (Chambolle
-    and Pock 2011), where the paper minimises by split Bregman; TV is isotropic, each channel for itself. Only the
+    leaves no trace: it starts as the mean of the values kept around it. TV is isotropic, each channel for itself, in a
+    fixed number of primal-dual steps (Chambolle and Pock 2011); the paper writes an unsquared distance and norms of
+    whole rows and columns, and minimises by split Bregman, so its weight of 0.03 smooths not quite as ours. Only the
     last rounding cuts the gradient: what is kept passes it.
     """
 
