@@ -19,14 +19,15 @@ SHARED = set("answers bundle engines entropy errors files images keys manifest p
 """What the toolchain may take from the runtime."""
 NEVER_ON_THE_DEVICE = {"edgemask", "onnx", "tensorflow", "torch", "typer", "flatbuffers"}
 LAZY = {"tensorflow", "torch", "tf2onnx", "keras", "foolbox", "PIL", "av"}
-LAYERS = ["ops", "frame", "masks", "detectors", "outputs", "models"]
+LAYERS = ["ops", "frame", "masks", "detectors", "ensembles", "outputs", "models"]
 BELOW = {
-    "ops": {"frame", "masks", "detectors", "outputs", "models", "chain", "steps", "model_input"},
-    "frame": {"masks", "detectors", "outputs", "models", "chain"},
-    "masks": {"frame", "detectors", "outputs", "models", "chain"},
-    "detectors": {"frame", "masks", "outputs", "models", "chain"},
-    "outputs": {"frame", "masks", "detectors", "models", "chain"},
-    "models": {"frame", "masks", "detectors", "outputs", "recipe", "baking", "parity", "proof", "bundle"},
+    "ops": {"frame", "masks", "detectors", "ensembles", "outputs", "models", "chain", "steps", "model_input"},
+    "frame": {"masks", "detectors", "ensembles", "outputs", "models", "chain"},
+    "masks": {"frame", "detectors", "ensembles", "outputs", "models", "chain"},
+    "detectors": {"frame", "masks", "ensembles", "outputs", "models", "chain"},
+    "ensembles": {"frame", "masks", "detectors", "outputs", "models", "chain"},
+    "outputs": {"frame", "masks", "detectors", "ensembles", "models", "chain"},
+    "models": set("frame masks detectors ensembles outputs recipe baking parity proof bundle".split()),
 }
 """What each folder of the toolchain must not know."""
 FORMATS = {"onnx", "onnxruntime", "ai_edge_litert", "flatbuffers", "google"}
@@ -92,7 +93,7 @@ def test_layers_know_nothing_of_those_above(folder: str) -> None:
         assert not known & BELOW[folder], shown(path)
 
 
-@pytest.mark.parametrize("folder", ["frame", "masks", "detectors", "outputs"])
+@pytest.mark.parametrize("folder", ["frame", "masks", "detectors", "ensembles", "outputs"])
 def test_a_step_knows_no_format(folder: str) -> None:
     for path in (HOST / folder).rglob("*.py"):
         names = set(imports(path))

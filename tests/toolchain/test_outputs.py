@@ -45,7 +45,8 @@ def built(step: Output) -> Any:
 def test_every_output_step_is_tried() -> None:
     tried = "softmax top-k top-1-only round-scores reverse-sigmoid high-confidence-only temperature"
     assert {kind for kind, cls in registry().items() if cls.role == "output"} == set(tried.split())
-    assert {kind for kind, cls in registry().items() if cls.role == "wrap"} == {"feature-squeeze"}
+    wraps = {"feature-squeeze", "random-crop-ensemble"}
+    assert {kind for kind, cls in registry().items() if cls.role == "wrap"} == wraps
 
 
 @settings(max_examples=20, deadline=None)

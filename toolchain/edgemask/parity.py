@@ -17,7 +17,7 @@ from edgemask.ops.numpy import NumpyOps
 from edgemask.ops.protocol import Array
 from edgemask.proof import prove
 from edgemask.spec import Spec
-from edgemask.steps import Map
+from edgemask.steps import Map, Wrap
 from edgemask_runtime.engines import Engine, open_engine
 
 Frames = Sequence[NDArray[np.uint8]]
@@ -181,8 +181,11 @@ class _Trial:
         return _same(first, again) and any(not _same(first, self._given(frame, other, links)) for other in others)
 
     def _given(self, frame: Array, drawn: _Drawn, links: Sequence[Link]) -> list[Array]:
+        """What the links give: of a Wrap, which gives no tensor of its own, all outputs."""
         given = self._probed.run(self._feeds(frame, drawn))
-        return [given[self._probes[self._ends[link.index]]] for link in links if link.index in self._ends]
+        ends = [self._probes[self._ends[link.index]] for link in links if link.index in self._ends]
+        outputs = self._chain.outputs if any(isinstance(link.step, Wrap) for link in links) else ()
+        return [given[name] for name in (*ends, *outputs)]
 
     def _feeds(self, frame: Array, drawn: _Drawn) -> dict[str, Array]:
         feeds = {"frame": frame, "entropy": drawn.entropy, "key": drawn.key if self._published_key is None else None}

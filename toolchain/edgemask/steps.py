@@ -17,7 +17,7 @@ from edgemask.spec import Misfit, Spec
 
 Role = Literal["frame", "mask", "wrap", "model", "output"]
 Family = Literal["frame", "deterministic", "stochastic", "keyed", "model", "output", "detector"]
-PACKAGES = ("frame", "masks", "detectors", "outputs")
+PACKAGES = ("frame", "masks", "detectors", "ensembles", "outputs")
 
 
 @dataclass(frozen=True)

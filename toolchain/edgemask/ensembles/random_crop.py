@@ -1,0 +1,79 @@
+"""The mean answer to random crops."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from edgemask.ops.draws import DRAW_BYTES, draw_below
+from edgemask.ops.protocol import Ops, T
+from edgemask.ops.rounding import round_half_up, to_float
+from edgemask.params import param
+from edgemask.spec import Misfit, Spec
+from edgemask.steps import Family, Wrap, main_output
+
+CROP_BYTES = 2 * DRAW_BYTES
+
+
+@dataclass(frozen=True)
+class RandomCropEnsemble(Wrap):
+    """Add `ensemble_scores`: the mean of the probabilities over random crops, each enlarged to the whole frame.
+
+    The model's own outputs stay those on the whole frame, unmasked; the paper's answer is the mean: read it, or name
+    it to what follows (`top-k:of=ensemble_scores`). The model runs 1 + `votes` times a frame.
+    """
+
+    kind: ClassVar[str] = "random-crop-ensemble"
+    family: ClassVar[Family] = "stochastic"
+    paper: ClassVar[str] = "Guo, Rana, Cisse and van der Maaten 2018, arXiv:1711.00117 (30 crops of 90 from 224)"
+    claim: ClassVar[str] = "crops move and drop what was perturbed; the mean is steady"
+    fate: ClassVar[str] = "broken by EOT over crops (Athalye, Carlini and Wagner 2018, arXiv:1802.00420)"
+    votes: int = param(30, doc="how many crops are asked", low=1, high=64)
+    crop: float = param(0.4, doc="side of a crop, in sides of the frame", low=0.1, high=1)
+    scores: Literal["logits", "probabilities"] = param("logits", doc="what the model's output holds")
+    of: str = param("", doc="model output that holds the scores; the last one if left out")
+
+    def spec(self, x: Spec) -> Spec:
+        return x.require_pixels()
+
+    def entropy_bytes(self, x: Spec) -> int:
+        return self.votes * CROP_BYTES
+
+    def added(self, outputs: Mapping[str, Spec]) -> dict[str, Spec]:
+        scores = outputs[main_output(outputs, self.of)]
+        if len(scores.axes) != 2:
+            raise Misfit("averages rows of scores, gets none", "choose with `of`")
+        return {"ensemble_scores": replace(scores, dtype="float32", range=(0.0, 1.0))}
+
+    def build(self, ops: Ops[T], x: T, rest: Callable[[T], dict[str, T]], entropy: T | None) -> dict[str, T]:
+        if entropy is None:
+            raise ValueError("random-crop-ensemble needs entropy")
+        # The whole frame first: a baked file's first copy of the model is the one that is compared step by step.
+        outputs = rest(x)
+        shares = [ops.slice(entropy, 0, i * CROP_BYTES, (i + 1) * CROP_BYTES) for i in range(self.votes)]
+        votes = [self._probabilities(ops, rest(self._cropped(ops, x, share))) for share in shares]
+        return {"ensemble_scores": ops.mul(functools.reduce(ops.add, votes), 1 / self.votes), **outputs}
+
+    def _cropped(self, ops: Ops[T], x: T, entropy: T) -> T:
+        height, width, channels = ops.shape(x)
+        tall, wide = max(1, round(height * self.crop)), max(1, round(width * self.crop))
+        top, left = (ops.slice(entropy, 0, i * DRAW_BYTES, (i + 1) * DRAW_BYTES) for i in range(2))
+        x = _window(ops, ops.reshape(x, (height, width * channels)), tall, top)
+        x = ops.transpose(ops.reshape(x, (tall, width, channels)), (1, 0, 2))
+        x = _window(ops, ops.reshape(x, (width, tall * channels)), wide, left)
+        x = ops.transpose(ops.reshape(x, (wide, tall, channels)), (1, 0, 2))
+        return round_half_up(ops, ops.resize(to_float(ops, x), height, width))
+
+    def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
+        scores = to_float(ops, outputs[main_output(outputs, self.of)])
+        return ops.softmax(scores) if self.scores == "logits" else scores
+
+
+def _window(ops: Ops[T], rows: T, size: int, entropy: T) -> T:
+    """`size` rows in succession, from a random one on."""
+    first = draw_below(ops, entropy, ops.shape(rows)[0] - size + 1)
+    return ops.take(rows, ops.cast(ops.add(ops.const(np.arange(size, dtype=np.float32)), first), "int32"))
