@@ -41,7 +41,7 @@ VARIANTS = ("jpeg:subsampling=4:2:0", "noise:distribution=uniform")
 def onnx_engine(mask: Mask, spec: Spec) -> Engine:
     """The mask alone as an ONNX graph."""
     ops, frame = OnnxOps(18), OnnxValue("frame", "uint8", spec.sample)
-    needs = mask.entropy_bytes(spec)
+    needs = mask.entropy_bytes(spec) + mask.key_bytes(spec)
     entropy = OnnxValue("entropy", "uint8", (needs,)) if needs else None
     with ops.scope("1.mask"):
         end = ops.alias(mask.build(ops, frame, entropy), "end")
@@ -60,7 +60,7 @@ def tflite_engine(mask: Mask, spec: Spec) -> Engine:
     subgraph.tensors, subgraph.operators = [], []
     ops = TfliteOps(model)
     values = [ops.tensor("frame", "uint8", spec.sample)]
-    needs = mask.entropy_bytes(spec)
+    needs = mask.entropy_bytes(spec) + mask.key_bytes(spec)
     values += [ops.tensor("entropy", "uint8", (needs,))] if needs else []
     end = mask.build(ops, values[0], values[1] if needs else None)
     subgraph.operators = ops.operators
@@ -112,7 +112,7 @@ def measure(text: str, size: tuple[int, int], seconds: float) -> dict[str, float
     smooth = Image.fromarray(source.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8)).resize(size[::-1])
     frame = np.asarray(smooth)
     feeds: dict[str, Any] = {"frame": frame[None]}
-    if needs := mask.entropy_bytes(spec):
+    if needs := mask.entropy_bytes(spec) + mask.key_bytes(spec):
         feeds["entropy"] = source.integers(0, 256, (1, needs), np.uint8)
     ort, lite = onnx_engine(mask, spec), tflite_engine(mask, spec)
     lite_feeds = dict(zip((info.name for info in lite.inputs), feeds.values(), strict=True))

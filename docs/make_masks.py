@@ -74,9 +74,9 @@ def _shown(mask: Mask, frame: Pixels, spec: Spec) -> Pixels | None:
     """What the mask makes of the frame; None where that is no picture."""
     if mask.spec(spec).shape != spec.shape:
         return None
-    needs = mask.entropy_bytes(spec)
-    entropy = expand(SEED, needs)[None] if needs else None
-    return np.asarray(mask.build(NumpyOps(), frame[None], entropy)[0], np.uint8)
+    needs = mask.entropy_bytes(spec) + mask.key_bytes(spec)
+    secret = expand(SEED, needs)[None] if needs else None
+    return np.asarray(mask.build(NumpyOps(), frame[None], secret)[0], np.uint8)
 
 
 def _section(entry: dict[str, Any]) -> str:
