@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from scipy.stats import binomtest
 from edgemask.baking import bake_plan, plan
 from edgemask.calibration import calibrate, wilson
 from edgemask.errors import UserError
+from edgemask.recipe import read_recipe
 from edgemask.verification import load_frames
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -60,3 +63,11 @@ def test_too_few_images_and_no_detector_are_user_errors(recipe: Path) -> None:
     recipe.write_text(RECIPE.replace('{kind = "feature-squeeze", squeezer = "median+bit-depth:bits=3"},', ""))
     with pytest.raises(UserError, match="no step gives 'suspicion'"):
         calibrate(recipe, FASHION, 0.5)
+
+
+def test_the_command_prints_what_a_recipe_takes(recipe: Path) -> None:
+    command = [sys.executable, "-m", "edgemask", "calibrate", recipe, "--images", FASHION, "--rate", "0.1"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "1 of 10 clean images" in told
+    recipe.write_text(recipe.read_text() + told)
+    assert dict(read_recipe(recipe).thresholds) == {"suspicion": calibrate(recipe, FASHION, 0.1).threshold}

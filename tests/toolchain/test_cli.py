@@ -276,14 +276,14 @@ def folder(tmp_path: Path, bake_once: Bake) -> Path:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("bake model.onnx -o out.onnx --mask jpg", "unknown step 'jpg'\nhint: did you mean 'jpeg'?"),
+        ("bake model.onnx -o out.onnx --mask jpg", "unknown mask 'jpg'\nhint: did you mean 'jpeg'?"),
         ("bake model.onnx -o out.onnx --mask jpeg:qualty=5", "$.qualty: unknown key; allowed: quality, subsampling"),
         ("bake model.onnx -o out.onnx --mask jpeg:qualty=5", "did you mean 'quality'?"),
         ("bake model.onnx -o out.onnx --mask jpeg:quality=0", "$.quality: value 0; allowed: 1 to 100"),
         ("bake model.onnx -o out.onnx --mask jpeg:quality=high", '$.quality: value "high"; allowed: int'),
         ("bake model.onnx -o out.onnx --mask jpeg:quality", "'quality' is not NAME=VALUE"),
         ("bake model.onnx -o out.onnx --mask noise:strength=nan", "$.strength: value NaN; allowed: 0.5 to 64"),
-        ("bake model.onnx -o out.onnx --mask softmax", "unknown step 'softmax'"),
+        ("bake model.onnx -o out.onnx --mask softmax", "unknown mask 'softmax'"),
         ("bake model.onnx -o out.onnx --mask thermometer", "the model's input 'image' takes 3 channels"),
         ("bake model.onnx -o out.onnx --mask feature-squeeze:squeezer=noise", "cannot squeeze with noise"),
         ("bake model.onnx -o out.tflite --mask jpeg", "a baked onnx model ends in .onnx"),

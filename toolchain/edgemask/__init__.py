@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgemask.baking import Baked, bake
     from edgemask.bundle import Built, build
+    from edgemask.calibration import Calibration, calibrate
     from edgemask.errors import UserError
     from edgemask.inspection import explain, inspect
     from edgemask.parity import Parity
@@ -29,12 +30,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Baked",
     "Built",
+    "Calibration",
     "Parity",
     "Proof",
     "Recipe",
     "UserError",
     "bake",
     "build",
+    "calibrate",
     "explain",
     "init",
     "inspect",
@@ -45,12 +48,14 @@ __all__ = [
 _HOMES = {
     "Baked": "baking",
     "Built": "bundle",
+    "Calibration": "calibration",
     "Parity": "parity",
     "Proof": "proof",
     "Recipe": "recipe",
     "UserError": "errors",
     "bake": "baking",
     "build": "bundle",
+    "calibrate": "calibration",
     "explain": "inspection",
     "init": "suggest",
     "inspect": "inspection",

@@ -13,11 +13,12 @@ from edgemask.chain import Chain, resolve
 from edgemask.errors import UserError
 from edgemask.models import SUFFIXES, Model, read_model
 from edgemask.parity import Parity, random_frames, verify_chain
+from edgemask.presets import front_steps
 from edgemask.proof import Proof, prove
 from edgemask.recipe import Recipe, read_recipe
 from edgemask.spec import Spec
 from edgemask.steps import Step
-from edgemask.suggest import frame_spec, front_step, read_trained, suggest
+from edgemask.suggest import frame_spec, read_trained, suggest
 from edgemask_runtime.bundle import EntropyInput, FrameInput, KeyInput, OutputRecord, SourceRecord
 from edgemask_runtime.entropy import DEFAULT_GENERATOR
 from edgemask_runtime.files import write_atomic
@@ -65,7 +66,7 @@ def plan(
     Masks are added before the recipe's normalise step. UserError: files that cannot be read, steps that do not fit,
     a model that is not the recipe's, steps that it must be trained with and is not said to be, a key for no step.
     """
-    added = [front_step(mask) for mask in masks]
+    added = front_steps(masks)
     if recipe is None:
         if model is None:
             raise UserError("neither a model nor a recipe is given")

@@ -132,9 +132,24 @@ def predict(
 @app.command()
 def masks(json: Json = False) -> None:
     """List every step that a recipe can name, with its parameters."""
-    from edgemask.listing import as_json, catalogue_text, step_catalogue
+    from edgemask.listing import as_json, catalogue_text, presets_text, step_catalogue
 
-    typer.echo(as_json(step_catalogue()) if json else catalogue_text())
+    typer.echo(as_json(step_catalogue()) if json else f"{catalogue_text()}\n\n{presets_text()}")
+
+
+@app.command()
+def calibrate(
+    recipe: Annotated[Path, typer.Argument(help="A recipe with a detector, such as feature-squeeze.")],
+    images: Annotated[Path, typer.Option(help="A folder of clean images, not those the model was trained on.")],
+    rate: Annotated[float, typer.Option(help="The share of clean images that may be called suspicious.")] = 0.05,
+    json: Json = False,
+) -> None:
+    """Find a detector's threshold from clean images and a false-positive rate."""
+    from edgemask import calibrate as run
+    from edgemask.listing import as_json, calibration_text
+
+    found = run(recipe, images, rate)
+    typer.echo(as_json(found.to_json()) if json else calibration_text(found))
 
 
 @app.command()

@@ -8,8 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from edgemask.bundle import Built
+from edgemask.calibration import Calibration
 from edgemask.params import describe
 from edgemask.parity import Parity
+from edgemask.presets import PRESETS
 from edgemask.spec import Spec
 from edgemask.steps import Mask, Step, Wrap, registry
 from edgemask.target import targets
@@ -78,6 +80,18 @@ def step_catalogue() -> list[dict[str, Any]]:
     """Every step there is: kind, role, parameters, paper."""
     order = ("mask", "wrap", "frame", "output")
     return [_step_entry(cls) for cls in sorted(registry().values(), key=lambda cls: (order.index(cls.role), cls.kind))]
+
+
+def calibration_text(found: Calibration) -> str:
+    """A threshold as a recipe states it, and what it was found on."""
+    low, high = found.interval
+    share = f"{found.above} of {found.images} clean images lie above it ({low:.1%} to {high:.1%}, 95 % interval)"
+    return f"[thresholds]\nsuspicion = {found.threshold!r}\n# {share}"
+
+
+def presets_text() -> str:
+    """The presets as a table."""
+    return columns(("preset", "steps"), [(name, " ".join(steps)) for name, steps in PRESETS.items()])
 
 
 def catalogue_text() -> str:

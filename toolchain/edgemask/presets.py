@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from edgemask.steps import Map, Role, Wrap, parse_step
+from collections.abc import Iterable
+
+from edgemask.errors import UserError, unknown
+from edgemask.recipe import STEP_ROLES
+from edgemask.steps import Map, Step, Wrap, kinds_of, parse_step
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "feature-squeezing": ("feature-squeeze:squeezer=bit-depth:bits=5+median:size=2+non-local-means",),
@@ -18,7 +22,23 @@ PRESETS: dict[str, tuple[str, ...]] = {
 """A name and its steps, in order; the steps' own defaults are those of their papers."""
 
 
-def expand(text: str, roles: tuple[Role, ...]) -> list[Map | Wrap]:
-    """The steps that a text names: a preset's, or the one step that it spells out."""
-    steps = [parse_step(part, roles) for part in PRESETS.get(text, (text,))]
-    return [step for step in steps if isinstance(step, Map | Wrap)]
+def front_steps(masks: Iterable[str | Step]) -> list[Map | Wrap]:
+    """The steps that stand in front of a model, from steps, their text, or the name of a preset."""
+    found: list[Map | Wrap] = []
+    for mask in masks:
+        steps = _from_text(mask) if isinstance(mask, str) else [mask]
+        found += [_checked(step) for step in steps]
+    return found
+
+
+def _from_text(text: str) -> list[Step]:
+    kinds = kinds_of(STEP_ROLES)
+    if text not in PRESETS and text.partition(":")[0] not in kinds:
+        raise unknown("mask", text.partition(":")[0], [*kinds, *PRESETS])
+    return [parse_step(part, STEP_ROLES) for part in PRESETS.get(text, (text,))]
+
+
+def _checked(step: Step) -> Map | Wrap:
+    if not isinstance(step, Map | Wrap):
+        raise UserError(f"{step.kind} cannot stand in front of a model")
+    return step

@@ -15,7 +15,7 @@ from edgemask.errors import Faults, Rule, UserError, closest, structure
 from edgemask.model_input import Layout
 from edgemask.params import param
 from edgemask.spec import Colour
-from edgemask.steps import Map, Output, Role, Step, Wrap, registry
+from edgemask.steps import Map, Output, Role, Step, Wrap, kinds_of, registry
 from edgemask_runtime.files import read_bytes
 from edgemask_runtime.manifest import NAME
 from edgemask_runtime.strict_json import matching
@@ -156,7 +156,7 @@ def _steps(entries: Any, path: str, roles: tuple[Role, ...], faults: Faults) -> 
 
 
 def _step(entry: dict[str, Any], path: str, roles: tuple[Role, ...], faults: Faults) -> Step | None:
-    kinds = {kind: cls for kind, cls in registry().items() if cls.role in roles}
+    kinds = kinds_of(roles)
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
         problem = f"value {kind!r}" if "kind" in entry else "missing"

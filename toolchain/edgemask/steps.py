@@ -178,9 +178,14 @@ def registry() -> dict[str, type[Step]]:
     return found
 
 
+def kinds_of(roles: tuple[Role, ...]) -> dict[str, type[Step]]:
+    """Every step of these roles, by kind."""
+    return {name: cls for name, cls in registry().items() if cls.role in roles}
+
+
 def find(kind: str, roles: tuple[Role, ...]) -> type[Step]:
     """The step called `kind`, if its role is one of `roles`."""
-    kinds = {name: cls for name, cls in registry().items() if cls.role in roles}
+    kinds = kinds_of(roles)
     if kind not in kinds:
         raise unknown("step", kind, kinds)
     return kinds[kind]

@@ -16,9 +16,10 @@ from edgemask.model_input import guess_layout, image_sizes
 from edgemask.models import METADATA_KEY, Model, read_model
 from edgemask.outputs.softmax import Softmax
 from edgemask.outputs.top_k import TopK
-from edgemask.recipe import STEP_ROLES, FrameEntry, ModelEntry, Recipe
+from edgemask.presets import front_steps
+from edgemask.recipe import FrameEntry, ModelEntry, Recipe
 from edgemask.spec import Colour, Spec
-from edgemask.steps import Map, Output, Step, Wrap, parse_step
+from edgemask.steps import Map, Output, Wrap
 from edgemask_runtime.files import write_atomic
 
 UNIT_RANGE = "the model does not say how its input is scaled: pixels / 255 is assumed"
@@ -80,7 +81,7 @@ def init(
     path, source = Path(out), read_trained(Path(model))
     if path.exists() and not force:
         raise UserError(f"{path} is there already", "--force replaces it, -o names another file")
-    recipe = with_outputs(source, suggest(source, [front_step(mask) for mask in masks]))
+    recipe = with_outputs(source, suggest(source, front_steps(masks)))
     relative = os.path.relpath(source.path.resolve(), path.parent.resolve())
     trained_with = tuple(recipe.untrained) if trained_with_mask else ()
     recipe = replace(recipe, model=ModelEntry(relative, trained_with=trained_with))
@@ -94,14 +95,6 @@ def read_trained(path: Path) -> Model:
     if METADATA_KEY in model.metadata:
         raise UserError(f"{path} is baked already", "name the trained model")
     return model
-
-
-def front_step(mask: str | Step) -> Map | Wrap:
-    """The step that stands in front of a model, from its text if need be."""
-    step = parse_step(mask, STEP_ROLES) if isinstance(mask, str) else mask
-    if not isinstance(step, Map | Wrap):
-        raise UserError(f"{step.kind} cannot stand in front of a model")
-    return step
 
 
 def _with_colour(model: Model, recipe: Recipe) -> Recipe:
