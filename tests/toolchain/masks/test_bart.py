@@ -19,7 +19,7 @@ from ..harness import Array, stepped
 from ..mask_trials import PICTURES, SEED, entropy_for, mask_of
 from ..pictures import load, spec_of
 
-SMALL = Spec.image(6, 6, "rgb")
+SMALL = Spec.image(8, 8, "rgb")
 
 
 def members(bart: Bart) -> list[Mask]:
@@ -98,6 +98,7 @@ def test_the_entropy_decides() -> None:
         (Bart("median+thermometer"), "draws 3 of 2"),
         (Bart("median+thermometer", 1), "cannot draw thermometer"),
         (Bart("median+random-resize-pad:grow=1.25", 1), "cannot draw random-resize-pad"),
+        (Bart("median+block-shuffle", 1), "cannot draw block-shuffle"),
     ],
     ids=str,
 )

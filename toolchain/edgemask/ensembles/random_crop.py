@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgemask.ops.draws import DRAW_BYTES, draw_below
+from edgemask.ops.lookup import pixels_at
 from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import round_half_up, to_float
 from edgemask.params import param
@@ -59,21 +60,18 @@ class RandomCropEnsemble(Wrap):
         return {"ensemble_scores": ops.mul(functools.reduce(ops.add, votes), 1 / self.votes), **outputs}
 
     def _cropped(self, ops: Ops[T], x: T, entropy: T) -> T:
-        height, width, channels = ops.shape(x)
+        height, width, _ = ops.shape(x)
         tall, wide = max(1, round(height * self.crop)), max(1, round(width * self.crop))
         top, left = (ops.slice(entropy, 0, i * DRAW_BYTES, (i + 1) * DRAW_BYTES) for i in range(2))
-        x = _window(ops, ops.reshape(x, (height, width * channels)), tall, top)
-        x = ops.transpose(ops.reshape(x, (tall, width, channels)), (1, 0, 2))
-        x = _window(ops, ops.reshape(x, (width, tall * channels)), wide, left)
-        x = ops.transpose(ops.reshape(x, (wide, tall, channels)), (1, 0, 2))
-        return round_half_up(ops, ops.resize(to_float(ops, x), height, width))
+        rows = ops.reshape(_window(ops, height, tall, top), (tall, 1))
+        columns = ops.reshape(_window(ops, width, wide, left), (1, wide))
+        return round_half_up(ops, ops.resize(to_float(ops, pixels_at(ops, x, rows, columns)), height, width))
 
     def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
         scores = to_float(ops, outputs[main_output(outputs, self.of)])
         return ops.softmax(scores) if self.scores == "logits" else scores
 
 
-def _window(ops: Ops[T], rows: T, size: int, entropy: T) -> T:
-    """`size` rows in succession, from a random one on."""
-    first = draw_below(ops, entropy, ops.shape(rows)[0] - size + 1)
-    return ops.take(rows, ops.cast(ops.add(ops.const(np.arange(size, dtype=np.float32)), first), "int32"))
+def _window(ops: Ops[T], length: int, size: int, entropy: T) -> T:
+    """`size` whole numbers in succession out of `length`, from a random one on."""
+    return ops.add(ops.const(np.arange(size, dtype=np.float32)), draw_below(ops, entropy, length - size + 1))

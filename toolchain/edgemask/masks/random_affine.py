@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgemask.ops.draws import DRAW_BYTES, draw_below, one_hot
+from edgemask.ops.lookup import pixels_at
 from edgemask.ops.protocol import Ops, T
 from edgemask.params import param
 from edgemask.spec import Misfit, Spec
@@ -49,16 +50,12 @@ class RandomAffine(Mask):
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
         if entropy is None:
             raise ValueError("random-affine needs entropy")
-        height, width, channels = ops.shape(x)
+        height, width, _ = ops.shape(x)
         turn, down, right = (ops.slice(entropy, 0, i * DRAW_BYTES, (i + 1) * DRAW_BYTES) for i in range(3))
         rows, columns = self._sources(ops, turn, height, width)
         row = ops.clip(ops.add(rows, self._shift(ops, down, height)), 0, height - 1)
         column = ops.clip(ops.add(columns, self._shift(ops, right, width)), 0, width - 1)
-        index = ops.cast(ops.add(ops.mul(row, width), column), "int32")
-        return ops.reshape(
-            ops.take(ops.reshape(x, (height * width, channels)), ops.reshape(index, (height * width,))),
-            (height, width, channels),
-        )
+        return pixels_at(ops, x, row, column)
 
     def _sources(self, ops: Ops[T], turn: T, height: int, width: int) -> tuple[T, T]:
         """The row and column, not yet shifted, from which each pixel comes, [height, width]."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from edgemask.ops.draws import DRAW_BYTES, draw_below
 from edgemask.ops.protocol import Ops, T
-from edgemask.ops.rounding import round_half_up, to_float
+from edgemask.ops.rounding import TIE_NUDGE, to_float
 from edgemask.params import param
 from edgemask.spec import Spec
 from edgemask.steps import Family, Mask
@@ -48,10 +50,18 @@ class RandomColour(Mask):
         most = round(self.scale * 2**SCALE_BITS)
         scales = ops.mul(ops.add(_around_zero(ops, entropy, 0, half, most), 2.0**SCALE_BITS), 2.0**-SCALE_BITS)
         shifts = _around_zero(ops, entropy, half, 2 * half, self.shift)
-        return ops.clip(round_half_up(ops, ops.add(ops.mul(to_float(ops, x), scales), shifts)), 0, 255)
+        height, width, channels = ops.shape(x)
+        rows = ops.reshape(to_float(ops, x), (height, width * channels))
+        changed = ops.add(ops.mul(rows, _tiled(ops, scales, width)), _tiled(ops, ops.add(shifts, TIE_NUDGE), width))
+        return ops.reshape(ops.clip(ops.round(changed), 0, 255), (height, width, channels))
 
 
 def _around_zero(ops: Ops[T], entropy: T, begin: int, end: int, most: int) -> T:
-    """Whole numbers from -most to most, one a channel [1, 1, C]."""
+    """Whole numbers from -most to most, one a channel [1, C]."""
     drawn = ops.sub(draw_below(ops, ops.slice(entropy, 0, begin, end), 2 * most + 1), float(most))
-    return ops.reshape(drawn, (1, 1, (end - begin) // DRAW_BYTES))
+    return ops.reshape(drawn, (1, (end - begin) // DRAW_BYTES))
+
+
+def _tiled(ops: Ops[T], values: T, times: int) -> T:
+    """`values` [1, C] over and over, so that rows of pixels take them without a step of C."""
+    return ops.matmul(values, np.tile(np.eye(ops.shape(values)[1], dtype=np.float32), times))

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgemask.ops.draws import DRAW_BYTES, draw_below
+from edgemask.ops.lookup import pixels_at
 from edgemask.ops.protocol import Ops, T
 from edgemask.params import param
 from edgemask.spec import Spec
@@ -41,14 +42,13 @@ class RandomResizePad(Mask):
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
         if entropy is None:
             raise ValueError("random-resize-pad needs entropy")
-        height, width, channels = ops.shape(x)
+        height, width, _ = ops.shape(x)
         tall, wide = self._sides(height, width)
         scale, top, left = (ops.slice(entropy, 0, i * DRAW_BYTES, (i + 1) * DRAW_BYTES) for i in range(3))
         sizes = self._sizes(ops, scale, tall, wide)
-        x = _placed(ops, ops.reshape(x, (height, width * channels)), tall, sizes[0], top)
-        x = ops.transpose(ops.reshape(x, (tall, width, channels)), (1, 0, 2))
-        x = _placed(ops, ops.reshape(x, (width, tall * channels)), wide, sizes[1], left)
-        return ops.transpose(ops.reshape(x, (wide, tall, channels)), (1, 0, 2))
+        rows = ops.reshape(_sources(ops, height, tall, sizes[0], top), (tall, 1))
+        columns = ops.reshape(_sources(ops, width, wide, sizes[1], left), (1, wide))
+        return pixels_at(ops, ops.pad(x, ((1, 1), (1, 1), (0, 0))), rows, columns)
 
     def _sides(self, height: int, width: int) -> tuple[int, int]:
         return round(height * self.grow), round(width * self.grow)
@@ -64,12 +64,10 @@ class RandomResizePad(Mask):
         return height, width
 
 
-def _placed(ops: Ops[T], rows: T, out: int, size: T, entropy: T) -> T:
-    """`rows` resized to `size` of them, at a random place among `out`; the others are zero."""
-    length = ops.shape(rows)[0]
+def _sources(ops: Ops[T], length: int, out: int, size: T, entropy: T) -> T:
+    """Where each of `out` comes from, `length` resized to `size` at a random place; 0 and length + 1 are zeros."""
     offset = draw_below(ops, entropy, ops.add(ops.mul(size, -1), out + 1))
     at = ops.sub(ops.const(np.arange(out, dtype=np.float32)), offset)
     # The half keeps the quotient off whole numbers, so that no engine's division falls on the other side.
     source = ops.floor(ops.div(ops.add(ops.mul(at, length), 0.5), size))
-    framed = ops.pad(rows, ((1, 1), (0, 0)))
-    return ops.take(framed, ops.cast(ops.add(ops.clip(source, -1, length), 1), "int32"))
+    return ops.add(ops.clip(source, -1, length), 1)
