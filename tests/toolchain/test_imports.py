@@ -19,15 +19,16 @@ SHARED = set("answers bundle engines entropy errors files images keys manifest p
 """What the toolchain may take from the runtime."""
 NEVER_ON_THE_DEVICE = {"edgemask", "onnx", "tensorflow", "torch", "typer", "flatbuffers"}
 LAZY = {"tensorflow", "torch", "tf2onnx", "keras", "foolbox", "PIL", "av"}
-LAYERS = ["ops", "frame", "masks", "detectors", "ensembles", "outputs", "models"]
+LAYERS = ["ops", "frame", "masks", "detectors", "ensembles", "rewrites", "outputs", "models"]
 BELOW = {
     "ops": {"frame", "masks", "detectors", "ensembles", "outputs", "models", "chain", "steps", "model_input"},
     "frame": {"masks", "detectors", "ensembles", "outputs", "models", "chain"},
     "masks": {"frame", "detectors", "ensembles", "outputs", "models", "chain"},
     "detectors": {"frame", "masks", "ensembles", "outputs", "models", "chain"},
     "ensembles": {"frame", "masks", "detectors", "outputs", "models", "chain"},
+    "rewrites": {"frame", "masks", "detectors", "ensembles", "outputs", "models", "chain"},
     "outputs": {"frame", "masks", "detectors", "ensembles", "models", "chain"},
-    "models": set("frame masks detectors ensembles outputs recipe baking parity proof bundle".split()),
+    "models": set("frame masks detectors ensembles rewrites outputs recipe baking parity proof bundle".split()),
 }
 """What each folder of the toolchain must not know."""
 FORMATS = {"onnx", "onnxruntime", "ai_edge_litert", "flatbuffers", "google"}

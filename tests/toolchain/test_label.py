@@ -65,9 +65,9 @@ def test_no_reader_takes_a_label_that_the_graph_contradicts(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (reordered(1, 0), "not in the order front, input, outputs"),
-        (reordered(0), "not in the order front, input, outputs"),
-        (reordered(0, 1, 1), "not in the order front, input, outputs"),
+        (reordered(1, 0), "not in the order front, input, rewrites, outputs"),
+        (reordered(0), "not in the order front, input, rewrites, outputs"),
+        (reordered(0, 1, 1), "not in the order front, input, rewrites, outputs"),
         (put("chain", 0, "role", value="frame"), "step 'noise' of role 'frame' is not known here"),
         (put("chain", 1, "role", value="output"), "step 'input' of role 'output' is not known here"),
         (put("chain", 0, "kind", value="nois"), "step 'nois' of role 'mask' is not known here"),

@@ -126,8 +126,8 @@ def test_every_fault_is_reported_at_once() -> None:
     assert faults_of(text) == [
         f"{WHERE}: {line}"
         for line in [
-            "$.colour: unknown key; allowed: schema, name, model, frame, steps, outputs, thresholds, verify, runtime",
-            "$.runtme: unknown key; allowed: schema, name, model, frame, steps, outputs, thresholds, verify, runtime; "
+            "$.colour: unknown key; allowed: schema, name, model, frame, steps, rewrites, outputs, thresholds, verify, runtime",
+            "$.runtme: unknown key; allowed: schema, name, model, frame, steps, rewrites, outputs, thresholds, verify, runtime; "
             "did you mean 'runtime'?",
             "$.schema: value 2; allowed: 1",
             '$.name: value "has spaces"; allowed: text like [A-Za-z0-9][A-Za-z0-9._-]{0,99}',

@@ -123,7 +123,8 @@ def notes(chain: Chain) -> tuple[StepNote, ...]:
         _note(tail.step, ", ".join(before), ", ".join(_made(tail, before)))
         for tail, before in zip(chain.tails, befores, strict=False)
     ]
-    return (*links, *tails)
+    inside = [_note(rewritten.step, "activations", "activations", 0) for rewritten in chain.rewrites]
+    return (*links, *inside, *tails)
 
 
 def _made(tail: Tail, before: Sequence[str]) -> list[str]:

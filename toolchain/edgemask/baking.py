@@ -9,7 +9,7 @@ from typing import Literal
 
 from edgemask import __version__
 from edgemask.artefact import Artefact, Label, as_artefact, notes
-from edgemask.chain import Chain, resolve
+from edgemask.chain import Chain
 from edgemask.errors import UserError
 from edgemask.models import SUFFIXES, Model, read_model
 from edgemask.parity import Parity, random_frames, verify_chain
@@ -18,7 +18,7 @@ from edgemask.proof import Proof, prove
 from edgemask.recipe import Recipe, read_recipe
 from edgemask.spec import Spec
 from edgemask.steps import Step
-from edgemask.suggest import frame_spec, read_trained, suggest
+from edgemask.suggest import chain_around, read_trained, suggest
 from edgemask_runtime.bundle import EntropyInput, FrameInput, KeyInput, OutputRecord, SourceRecord
 from edgemask_runtime.entropy import DEFAULT_GENERATOR
 from edgemask_runtime.files import write_atomic
@@ -76,7 +76,7 @@ def plan(
         read = (recipe if isinstance(recipe, Recipe) else read_recipe(recipe)).with_masks(added)
         source = read_trained(read.model_path)
         _check_same(model, source, read)
-    chain = resolve(frame_spec(read), read.steps, source.inputs, source.outputs, read.outputs, read.model.layout)
+    chain = chain_around(source, read)
     _check_thresholds(read, chain)
     if not trained_with_mask:
         _check_trained(read)

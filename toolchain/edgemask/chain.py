@@ -10,7 +10,7 @@ from edgemask.errors import UserError
 from edgemask.model_input import Layout, dequantised, fit_input, output_spec
 from edgemask.ops.protocol import Ops, T
 from edgemask.spec import Misfit, Spec
-from edgemask.steps import Map, Output, Wrap
+from edgemask.steps import Map, Output, Rewrite, Wrap
 from edgemask_runtime.engines import TensorInfo
 
 ModelCall = Callable[[T], dict[str, T]]
@@ -40,6 +40,19 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Rewritten:
+    """A step inside the model in its place; it takes no entropy."""
+
+    index: int
+    step: Rewrite
+
+    @property
+    def name(self) -> str:
+        """How the step is named in a graph: `4.k-wta`."""
+        return f"{self.index}.{self.step.kind}"
+
+
+@dataclass(frozen=True)
 class Tail:
     """An output step in its place, and all outputs after it."""
 
@@ -64,6 +77,7 @@ class Chain:
     outputs: Mapping[str, Spec]
     untouched: frozenset[str] = frozenset()
     """The outputs that are the model's own, as it gives them."""
+    rewrites: tuple[Rewritten, ...] = ()
 
     @property
     def reads_outputs(self) -> bool:
@@ -175,8 +189,12 @@ def resolve(
     model_outputs: Sequence[TensorInfo],
     outputs: Sequence[Output] = (),
     layout: Layout | None = None,
+    rewrites: Sequence[Rewrite] = (),
 ) -> Chain:
-    """The chain of `steps` from `frame` to the model and of `outputs` behind it; UserError says what does not fit."""
+    """The chain of `steps` from `frame` to the model, `rewrites` in it and `outputs` behind it.
+
+    UserError says what does not fit.
+    """
     if len(inputs) != 1:
         names = ", ".join(info.name for info in inputs)
         raise UserError(f"the model has {len(inputs)} inputs ({names})", "Edgemask bakes models that take one image")
@@ -185,18 +203,19 @@ def resolve(
     _append(links, fit_input(inputs[0], _end(links, frame), layout, source), frame)
     own = {info.name: output_spec(info) for info in model_outputs}
     specs = _add_wraps(own, links)
-    tails = _fold_outputs(own, specs, outputs, first=len(links) + 1)
+    inside = _numbered(rewrites, first=len(links) + 1)
+    tails = _fold_outputs(own, specs, outputs, first=len(links) + len(inside) + 1)
     specs = tails[-1].gives if tails else specs
     untouched = frozenset(name for name, spec in specs.items() if spec is own.get(name))
-    return Chain(frame, tuple(links), tuple(model_outputs), tails, specs, untouched)
+    return Chain(frame, tuple(links), tuple(model_outputs), tails, specs, untouched, inside)
 
 
-def resolve_prefix(frame: Spec, steps: Sequence[Map | Wrap]) -> Chain:
+def resolve_prefix(frame: Spec, steps: Sequence[Map | Wrap], rewrites: Sequence[Rewrite] = ()) -> Chain:
     """The chain of `steps` in front of a model that is not there."""
     links: list[Link] = []
     for step in steps:
         _append(links, step, frame)
-    return Chain(frame, tuple(links), (), (), {})
+    return Chain(frame, tuple(links), (), (), {}, rewrites=_numbered(rewrites, first=len(links) + 1))
 
 
 def end_of(frame: Spec, steps: Sequence[Map | Wrap]) -> Spec:
@@ -214,6 +233,10 @@ def _append(links: list[Link], step: Map | Wrap, frame: Spec) -> None:
     except Misfit as misfit:
         raise UserError(f"step {index} ({step.kind}) {misfit.message}", misfit.hint) from misfit
     links.append(Link(index, step, takes, gives, (entropy, entropy + needs), (key, key + key_needs)))
+
+
+def _numbered(rewrites: Sequence[Rewrite], first: int) -> tuple[Rewritten, ...]:
+    return tuple(Rewritten(index, step) for index, step in enumerate(rewrites, first))
 
 
 def _add_wraps(own: Mapping[str, Spec], links: Sequence[Link]) -> Mapping[str, Spec]:

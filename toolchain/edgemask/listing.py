@@ -78,7 +78,7 @@ def built_text(built: Built) -> str:
 
 def step_catalogue() -> list[dict[str, Any]]:
     """Every step there is: kind, role, parameters, paper."""
-    order = ("mask", "wrap", "frame", "output")
+    order = ("mask", "model", "wrap", "frame", "output")
     return [_step_entry(cls) for cls in sorted(registry().values(), key=lambda cls: (order.index(cls.role), cls.kind))]
 
 

@@ -13,6 +13,7 @@ from edgemask.artefact import Artefact
 from edgemask.chain import Chain, Link
 from edgemask.errors import UserError
 from edgemask.models import Graph, Model
+from edgemask.models.rewriting import sites_of
 from edgemask.ops.numpy import NumpyOps
 from edgemask.ops.protocol import Array
 from edgemask.proof import prove
@@ -81,6 +82,11 @@ class Parity:
         return {"passed": self.passed, **asdict(self)}
 
 
+def _reference(source: Model, chain: Chain) -> Engine:
+    """The trained model, rewritten where the chain says so; each rewritten node is compared with NumPy besides."""
+    return (source.rewritten(chain.rewrites) if chain.rewrites else source).open()
+
+
 def random_frames(frame: Spec, count: int) -> list[NDArray[np.uint8]]:
     """Frames of uniform noise, the same ones every time: [1, H, W, C] each."""
     source = np.random.default_rng(SEED)
@@ -94,7 +100,7 @@ def verify_chain(
     trial = _Trial(artefact, chain)
     frames = [_batched(frame, artefact.label.frame.batch) for frame in (*images, *randoms)]
     steps, outputs = _Tally(), _Tally()
-    trained = source.open() if source else None
+    trained = _reference(source, chain) if source else None
     for index, frame in enumerate(frames):
         drawn = trial.draw(len(frame), entropy=index, key=index)
         trial.compare_steps(frame, drawn, steps)
@@ -123,7 +129,9 @@ class _Trial:
         self._published_key = artefact.published_key
         self._ends = step_ends(graph, chain)
         self._entry = prove(graph).lift_at[:1]
-        data, self._probes = model.probe([*self._ends.values(), *self._entry])
+        self._sites = {inside: sites_of(graph, inside) for inside in chain.rewrites}
+        inner = [name for sites in self._sites.values() for site in sites for name in site]
+        data, self._probes = model.probe([*self._ends.values(), *self._entry, *inner])
         self._probed = open_engine(model.engine, data)
         self._engine = model.open()
         self.engine_name = f"{self._engine.name} {self._engine.version}"
@@ -153,6 +161,10 @@ class _Trial:
                 x = x if x.shape == expected.shape else expected
         for name in self._entry:
             tally.add(MODEL, x, given[self._probes[name]], whole=True)
+        for inside, sites in self._sites.items():
+            for taken, made in sites:
+                expected = inside.step.build(NumpyOps(), given[self._probes[taken]])
+                tally.add(inside.name, expected, given[self._probes[made]], whole=False)
 
     def compare_outputs(self, frame: Array, drawn: _Drawn, trained: Engine, tally: _Tally) -> None:
         """The whole file against the reference chain around the trained model."""

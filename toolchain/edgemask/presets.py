@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgemask.errors import UserError, unknown
-from edgemask.recipe import STEP_ROLES
-from edgemask.steps import Map, Step, Wrap, kinds_of, parse_step
+from edgemask.recipe import REWRITE_ROLES, STEP_ROLES
+from edgemask.steps import Map, Rewrite, Step, Wrap, kinds_of, parse_step
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "feature-squeezing": ("feature-squeeze:squeezer=bit-depth:bits=5+median:size=2+non-local-means",),
@@ -22,9 +22,9 @@ PRESETS: dict[str, tuple[str, ...]] = {
 """A name and its steps, in order; the steps' own defaults are those of their papers."""
 
 
-def front_steps(masks: Iterable[str | Step]) -> list[Map | Wrap]:
-    """The steps that stand in front of a model, from steps, their text, or the name of a preset."""
-    found: list[Map | Wrap] = []
+def front_steps(masks: Iterable[str | Step]) -> list[Map | Wrap | Rewrite]:
+    """The steps that stand in front of a model or inside it, from steps, their text, or the name of a preset."""
+    found: list[Map | Wrap | Rewrite] = []
     for mask in masks:
         steps = _from_text(mask) if isinstance(mask, str) else [mask]
         found += [_checked(step) for step in steps]
@@ -32,13 +32,14 @@ def front_steps(masks: Iterable[str | Step]) -> list[Map | Wrap]:
 
 
 def _from_text(text: str) -> list[Step]:
-    kinds = kinds_of(STEP_ROLES)
+    roles = (*STEP_ROLES, *REWRITE_ROLES)
+    kinds = kinds_of(roles)
     if text not in PRESETS and text.partition(":")[0] not in kinds:
         raise unknown("mask", text.partition(":")[0], [*kinds, *PRESETS])
-    return [parse_step(part, STEP_ROLES) for part in PRESETS.get(text, (text,))]
+    return [parse_step(part, roles) for part in PRESETS.get(text, (text,))]
 
 
-def _checked(step: Step) -> Map | Wrap:
-    if not isinstance(step, Map | Wrap):
+def _checked(step: Step) -> Map | Wrap | Rewrite:
+    if not isinstance(step, Map | Wrap | Rewrite):
         raise UserError(f"{step.kind} cannot stand in front of a model")
     return step

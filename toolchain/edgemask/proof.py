@@ -74,8 +74,8 @@ def _flow(graph: Graph, respects: Callable[[Node], bool]) -> set[str]:
 
 def _entries(graph: Graph) -> list[str]:
     """The tensors that the model's own nodes take from the chain in front."""
-    made = {name for node in graph.nodes if node.step is None for name in node.outputs}
-    read = (name for node in graph.nodes if node.step is None for name in node.inputs)
+    made = {name for node in graph.nodes if _in_model(node) for name in node.outputs}
+    read = (name for node in graph.nodes if _in_model(node) for name in node.inputs)
     return [name for name in dict.fromkeys(read) if name not in made]
 
 
@@ -109,6 +109,11 @@ def _upstream(graph: Graph, tensor: str) -> set[str]:
         if found & set(node.outputs):
             found |= set(node.inputs)
     return found
+
+
+def _in_model(node: Node) -> bool:
+    """Whether it is the model's own or stands in place of one."""
+    return node.step is None or (_role(node) == "model" and node.step.partition(".")[2] not in _KIND_ROLES)
 
 
 def _label(node: Node) -> str:

@@ -15,7 +15,7 @@ from edgemask.errors import Faults, Rule, UserError, closest, structure
 from edgemask.model_input import Layout
 from edgemask.params import param
 from edgemask.spec import Colour
-from edgemask.steps import Map, Output, Role, Step, Wrap, kinds_of, registry
+from edgemask.steps import Map, Output, Rewrite, Role, Step, Wrap, kinds_of, registry
 from edgemask_runtime.files import read_bytes
 from edgemask_runtime.manifest import NAME
 from edgemask_runtime.strict_json import matching
@@ -23,6 +23,7 @@ from edgemask_runtime.strict_json import matching
 MAX_RECIPE_BYTES = 1 << 20
 MAX_LABELS_BYTES = 1 << 24
 STEP_ROLES: tuple[Role, ...] = ("frame", "mask", "wrap")
+REWRITE_ROLES: tuple[Role, ...] = ("model",)
 OUTPUT_ROLES: tuple[Role, ...] = ("output",)
 _PATH = Rule("a path", lambda value: bool(value) and "\0" not in value).metadata
 
@@ -67,6 +68,7 @@ class _Document:
     model: ModelEntry
     frame: FrameEntry
     steps: tuple[dict[str, Any], ...] = ()
+    rewrites: tuple[dict[str, Any], ...] = ()
     outputs: tuple[dict[str, Any], ...] = ()
     thresholds: dict[str, float] = field(default_factory=dict)
     verify: VerifyEntry = field(default_factory=VerifyEntry)
@@ -75,7 +77,7 @@ class _Document:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to bake: model, frame, steps, outputs; `folder` is where its paths start."""
+    """What to bake: model, frame, steps in front, rewrites inside, outputs; `folder` is where its paths start."""
 
     name: str
     folder: Path
@@ -87,6 +89,7 @@ class Recipe:
     verify: VerifyEntry = field(default_factory=VerifyEntry)
     runtime: RuntimeEntry = field(default_factory=RuntimeEntry)
     assumed: tuple[str, ...] = ()
+    rewrites: tuple[Rewrite, ...] = ()
 
     @property
     def model_path(self) -> Path:
@@ -108,14 +111,18 @@ class Recipe:
     @property
     def untrained(self) -> list[str]:
         """The kinds of step that the model must be trained with, and is not said to be."""
-        kinds = [step.kind for step in self.steps if step.retrain]
+        kinds = [step.kind for step in (*self.steps, *self.rewrites) if step.retrain]
         return [kind for kind in dict.fromkeys(kinds) if kind not in self.model.trained_with]
 
-    def with_masks(self, masks: Iterable[Map | Wrap]) -> Recipe:
-        """This recipe with further masks before its first normalise step, or at the end."""
+    def with_masks(self, masks: Iterable[Map | Wrap | Rewrite]) -> Recipe:
+        """This recipe with further masks before its first normalise step, or at the end; rewrites go into the model."""
+        masks = tuple(masks)
+        front = [mask for mask in masks if not isinstance(mask, Rewrite)]
+        inside = [mask for mask in masks if isinstance(mask, Rewrite)]
         kinds = [step.kind for step in self.steps]
         at = kinds.index("normalise") if "normalise" in kinds else len(kinds)
-        return replace(self, steps=(*self.steps[:at], *masks, *self.steps[at:]))
+        steps = (*self.steps[:at], *front, *self.steps[at:])
+        return replace(self, steps=steps, rewrites=(*self.rewrites, *inside))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -132,6 +139,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     faults = Faults(str(path))
     document: _Document | None = structure(_Document, values, "$", faults)
     steps = _steps(values.get("steps"), "$.steps", STEP_ROLES, faults)
+    rewrites = _steps(values.get("rewrites"), "$.rewrites", REWRITE_ROLES, faults)
     outputs = _steps(values.get("outputs"), "$.outputs", OUTPUT_ROLES, faults)
     _check_trained_with(document, faults)
     if document is None or faults:
@@ -146,6 +154,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         document.thresholds,
         document.verify,
         document.runtime,
+        rewrites=tuple(rewrites),
     )
 
 

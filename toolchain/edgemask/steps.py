@@ -17,7 +17,7 @@ from edgemask.spec import Misfit, Spec
 
 Role = Literal["frame", "mask", "wrap", "model", "output"]
 Family = Literal["frame", "deterministic", "stochastic", "keyed", "model", "output", "detector"]
-PACKAGES = ("frame", "masks", "detectors", "ensembles", "outputs")
+PACKAGES = ("frame", "masks", "detectors", "ensembles", "rewrites", "outputs")
 
 
 @dataclass(frozen=True)
@@ -123,18 +123,18 @@ class Wrap(Step):
 
 
 class Rewrite(Step):
-    """On matched nodes of the model itself, before it is baked: k-WTA, pruning."""
+    """In place of matched nodes of the model itself, which have one input and one output: activations."""
 
     role: ClassVar[Role] = "model"
     family: ClassVar[Family] = "model"
 
     @abstractmethod
     def matches(self, op: str, name: str) -> bool:
-        """Whether the model's node of type `op` called `name` is rewritten."""
+        """Whether the model's node of type `op` called `name` is replaced; a fused activation counts as a node."""
 
     @abstractmethod
     def build(self, ops: Ops[T], x: T) -> T:
-        """What stands behind the matched node, given the node's own output `x`."""
+        """What stands in place of the matched node, given what went into it."""
 
 
 class Output(Step):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgemask.chain import end_of, resolve
+from edgemask.chain import Chain, end_of, resolve
 from edgemask.errors import UserError
 from edgemask.frame.normalise import Normalise
 from edgemask.model_input import guess_layout, image_sizes
@@ -19,7 +19,7 @@ from edgemask.outputs.top_k import TopK
 from edgemask.presets import front_steps
 from edgemask.recipe import FrameEntry, ModelEntry, Recipe
 from edgemask.spec import Colour, Spec
-from edgemask.steps import Map, Output, Wrap
+from edgemask.steps import Map, Output, Rewrite, Wrap
 from edgemask_runtime.files import write_atomic
 
 UNIT_RANGE = "the model does not say how its input is scaled: pixels / 255 is assumed"
@@ -27,8 +27,8 @@ COLOUR_ORDER = "the model does not say its colour order: rgb is assumed"
 _SOFTMAX = {"Softmax", "SOFTMAX"}
 
 
-def suggest(model: Model, steps: Sequence[Map | Wrap] = ()) -> Recipe:
-    """A recipe that feeds `model` frames of its own input size, with `steps` in front."""
+def suggest(model: Model, masks: Sequence[Map | Wrap | Rewrite] = ()) -> Recipe:
+    """A recipe that feeds `model` frames of its own input size, with `masks` in front and, rewrites, inside."""
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         resolve(Spec.image(1, 1, "rgb"), (), model.inputs, model.outputs)
     info = model.inputs[0]
@@ -36,7 +36,7 @@ def suggest(model: Model, steps: Sequence[Map | Wrap] = ()) -> Recipe:
     if height is None or width is None:
         raise UserError(f"the model's input '{info.name}' has no fixed size", "state [frame] and resize in a recipe")
     recipe = Recipe(_name(model.path), model.path.parent, ModelEntry(model.path.name), FrameEntry(width, height, "rgb"))
-    return _with_colour(model, replace(recipe, steps=tuple(steps)))
+    return _with_colour(model, recipe.with_masks(masks))
 
 
 def with_outputs(model: Model, recipe: Recipe) -> Recipe:
@@ -58,7 +58,7 @@ def to_toml(recipe: Recipe) -> str:
     lines += ["", "[frame]", f"width = {frame.width}", f"height = {frame.height}", f"colour = {_toml(frame.colour)}"]
     for note in recipe.assumed:
         lines += ["", f"# Check this: {note}."]
-    for table, steps in (("steps", recipe.steps), ("outputs", recipe.outputs)):
+    for table, steps in (("steps", recipe.steps), ("rewrites", recipe.rewrites), ("outputs", recipe.outputs)):
         for step in steps:
             given = {name: value for name, value in step.parameters().items() if value not in (None, "")}
             lines += ["", f"[[{table}]]", f"kind = {_toml(step.kind)}"]
@@ -118,6 +118,12 @@ def _with_normalise(model: Model, recipe: Recipe) -> Recipe:
     if not takes_real or end_of(frame_spec(recipe), recipe.steps).dtype != "uint8":
         return recipe
     return replace(recipe, steps=(*recipe.steps, Normalise()), assumed=(*recipe.assumed, UNIT_RANGE))
+
+
+def chain_around(model: Model, recipe: Recipe) -> Chain:
+    """The recipe's chain around `model`; UserError says what does not fit."""
+    frame, layout = frame_spec(recipe), recipe.model.layout
+    return resolve(frame, recipe.steps, model.inputs, model.outputs, recipe.outputs, layout, recipe.rewrites)
 
 
 def frame_spec(recipe: Recipe) -> Spec:

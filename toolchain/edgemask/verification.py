@@ -18,8 +18,8 @@ from edgemask.params import make
 from edgemask.parity import Parity, random_frames, verify_chain
 from edgemask.recipe import Recipe, read_recipe
 from edgemask.spec import Spec
-from edgemask.steps import Map, Output, Step, Wrap, registry
-from edgemask.suggest import frame_spec
+from edgemask.steps import Map, Output, Rewrite, Step, Wrap, registry
+from edgemask.suggest import chain_around, frame_spec
 from edgemask_runtime.images import list_images, read_image
 
 RANDOM_FRAMES = 4
@@ -66,12 +66,13 @@ def chain_of(label: Label, source: Model | None) -> Chain:
     made = [_step(note) for note in label.chain]
     steps = [step for step in made if isinstance(step, Map | Wrap) and not isinstance(step, ModelInput)]
     adapters = [step for step in made if isinstance(step, ModelInput)]
+    rewrites = [step for step in made if isinstance(step, Rewrite)]
     tails = [step for step in made if isinstance(step, Output)]
-    if len(adapters) != 1 or made != [*steps, *adapters, *tails]:
-        raise UserError("the file's steps are not in the order front, input, outputs", "bake it again")
+    if len(adapters) != 1 or made != [*steps, *adapters, *rewrites, *tails]:
+        raise UserError("the file's steps are not in the order front, input, rewrites, outputs", "bake it again")
     if source is None:
-        return resolve_prefix(frame, [*steps, *adapters])
-    chain = resolve(frame, steps, source.inputs, source.outputs, tails, adapters[0].layout)
+        return resolve_prefix(frame, [*steps, *adapters], rewrites)
+    chain = resolve(frame, steps, source.inputs, source.outputs, tails, adapters[0].layout, rewrites)
     if chain.links[-1].step != adapters[0]:
         raise UserError(f"the file feeds the model by {adapters[0]}, not {chain.links[-1].step}", "bake it again")
     return chain
@@ -102,8 +103,7 @@ def _check_recipe(baked: Artefact, recipe: Recipe, source: Model) -> None:
     stated = _frame(baked.label)
     if frame != stated:
         raise UserError(f"{baked.model.path} was not baked from this recipe: its frame is {stated}, not {frame}")
-    chain = resolve(frame, recipe.steps, source.inputs, source.outputs, recipe.outputs, recipe.model.layout)
-    wanted, found = _shown(notes(chain)), _shown(baked.label.chain)
+    wanted, found = _shown(notes(chain_around(source, recipe))), _shown(baked.label.chain)
     for index, (want, have) in enumerate(zip(wanted, found, strict=False), 1):
         if want != have:
             raise UserError(f"{baked.model.path} was not baked from this recipe: step {index} is {have}, not {want}")

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgemask.chain import Chain
+from edgemask.chain import Chain, Rewritten
 from edgemask.errors import UserError
 from edgemask_runtime.engines import Engine, TensorInfo, open_engine
 from edgemask_runtime.files import read_bytes
@@ -103,6 +103,10 @@ class Model(ABC):
     @abstractmethod
     def constant(self, name: str) -> NDArray[np.uint8] | None:
         """The constant of bytes called `name`, if there is one."""
+
+    @abstractmethod
+    def rewritten(self, rewrites: Sequence[Rewritten]) -> Model:
+        """This model with `rewrites` in it and nothing around it."""
 
     @abstractmethod
     def probe(self, tensors: Sequence[str]) -> tuple[bytes, dict[str, str]]:

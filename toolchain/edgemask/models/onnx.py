@@ -14,11 +14,12 @@ from google.protobuf.message import DecodeError, EncodeError
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper, version_converter
 
-from edgemask.chain import Chain
+from edgemask.chain import Chain, Rewritten
 from edgemask.errors import UserError, one_line
 from edgemask.models import METADATA_KEY, RESERVED, Format, Graph, Model, Node
 from edgemask.models.onnx_cuts import cuts
 from edgemask.models.onnx_names import copies, reads, rename
+from edgemask.models.rewrite_onnx import rewrite
 from edgemask.ops.onnx import OnnxOps, OnnxValue, value_info
 from edgemask.ops.scope import PREFIX, owner
 from edgemask.spec import DType
@@ -73,10 +74,17 @@ class OnnxModel(Model):
         self.require_trained()
         proto = _at_least(self.proto, self.path, MIN_OPSET)
         _free_names(proto, {*RESERVED, *chain.outputs})
+        rewrite(proto, chain.rewrites, _opset(proto))
         _Graft(proto, chain, published_key).build()
         entry = proto.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, metadata
         return _serialised(proto, self.path)
+
+    def rewritten(self, rewrites: Sequence[Rewritten]) -> OnnxModel:
+        proto = _at_least(self.proto, self.path, MIN_OPSET)
+        _free_names(proto, set())
+        rewrite(proto, rewrites, _opset(proto))
+        return OnnxModel(self.path, _serialised(proto, self.path))
 
     def probe(self, tensors: Sequence[str]) -> tuple[bytes, dict[str, str]]:
         proto = ModelProto()

@@ -15,10 +15,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgemask.chain import Chain
+from edgemask.chain import Chain, Rewritten
 from edgemask.errors import UserError, one_line
 from edgemask.models import METADATA_KEY, RESERVED, Format, Graph, Model, Node
 from edgemask.models.flatbuffer import operator_name, pack, unpack
+from edgemask.models.rewrite_tflite import rewrite
 from edgemask.models.tflite_cuts import cuts
 from edgemask.ops.scope import owner
 from edgemask.ops.tflite import TfliteOps, TfliteValue, text
@@ -87,9 +88,16 @@ class TfliteModel(Model):
         self.require_trained()
         model = copy.deepcopy(self._model)
         _free_names(model.subgraphs[0])
+        rewrite(model, chain.rewrites)
         _Graft(model, chain, [info.name for info in self.outputs], published_key).build()
         _set_metadata(model, metadata)
         return pack(model)
+
+    def rewritten(self, rewrites: Sequence[Rewritten]) -> TfliteModel:
+        model = copy.deepcopy(self._model)
+        _free_names(model.subgraphs[0])
+        rewrite(model, rewrites)
+        return TfliteModel(self.path, pack(model))
 
     def probe(self, tensors: Sequence[str]) -> tuple[bytes, dict[str, str]]:
         model = copy.deepcopy(self._model)

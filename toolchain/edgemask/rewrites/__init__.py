@@ -1,0 +1,1 @@
+"""Steps inside the model: what stands in place of its own nodes."""
