@@ -21,35 +21,37 @@ def boxes(mask: RandomResizePad, height: int, width: int, draws: int) -> Array:
     """Top, left, height and width of the image in each of many draws: a white frame shows them."""
     entropy = expand(SEED, 9 * draws).reshape(draws, 9)
     white = np.full((1, height, width, 1), 255, np.uint8).repeat(draws, 0)
-    shown = stepped(mask, white, entropy)[..., 0] > 0
+    shown = stepped(mask, white, entropy)[..., 0] == 255
     rows, columns = shown.any(2), shown.any(1)
     return np.stack([rows.argmax(1), columns.argmax(1), rows.sum(1), columns.sum(1)], 1)
 
 
-def placed(frame: Array, out: tuple[int, int], box: Array) -> Array:
+def placed(frame: Array, out: tuple[int, int], box: Array, fill: int) -> Array:
     """tf.image.resize_images with NEAREST_NEIGHBOR and tf.pad, as the paper's code calls them."""
     top, left, height, width = box
-    y = np.zeros((*out, frame.shape[2]))
+    y = np.full((*out, frame.shape[2]), fill)
     for i in range(height):
         for j in range(width):
             y[top + i, left + j] = frame[i * frame.shape[0] // height, j * frame.shape[1] // width]
     return y
 
 
-@pytest.mark.parametrize("mask", [RandomResizePad(), RandomResizePad(1.25, 0.25), RandomResizePad(1.1, 1.0)], ids=str)
+@pytest.mark.parametrize(
+    "mask", [RandomResizePad(), RandomResizePad(1.25, 0.25), RandomResizePad(1.1, 1.0, fill=7)], ids=str
+)
 @pytest.mark.parametrize("picture", PICTURES)
-def test_it_is_a_nearest_resize_in_a_box_of_zeros(picture: str, mask: RandomResizePad) -> None:
+def test_it_is_a_nearest_resize_in_a_box(picture: str, mask: RandomResizePad) -> None:
     pixels = PICTURES[picture]
     height, width, channels = mask.spec(spec_of(pixels)).sample
     for seed in (SEED, bytes(32)):
         entropy = entropy_for(mask, pixels[None], seed)
-        white = stepped(mask, np.full_like(pixels, 255)[None], entropy)[0, ..., 0] > 0
+        white = stepped(mask, np.full_like(pixels, 255)[None], entropy)[0, ..., 0] == 255
         rows, columns = white.any(1), white.any(0)
         box = np.array([rows.argmax(), columns.argmax(), rows.sum(), columns.sum()])
         np.testing.assert_array_equal(white, np.outer(rows, columns))
         y = stepped(mask, pixels[None], entropy)[0]
         assert y.shape == (height, width, channels)
-        np.testing.assert_array_equal(y, placed(pixels, (height, width), box))
+        np.testing.assert_array_equal(y, placed(pixels, (height, width), box, mask.fill))
 
 
 def test_the_papers_sizes_and_places() -> None:
