@@ -144,6 +144,7 @@ def test_a_bundle_never_holds_the_key_unless_it_is_published(recipe: Path, key: 
     public, content = built(recipe, tmp_path, publish_key=key)
     assert public.manifest.key == KeyInput("key", 96, published=True)
     assert TEST_KEY in content
+    assert "**Key:** 96 bytes, PUBLIC" in public.report.read_text()
     assert TEST_KEY.hex() not in public.manifest.to_json() + public.report.read_text()
 
 

@@ -12,9 +12,11 @@ from edgemask.calibration import Calibration
 from edgemask.params import describe
 from edgemask.parity import Parity
 from edgemask.presets import PRESETS
+from edgemask.report import key_text
 from edgemask.spec import Spec
 from edgemask.steps import Mask, Step, Wrap, registry
 from edgemask.target import targets
+from edgemask_runtime.bundle import KeyInput
 
 
 def columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -31,7 +33,7 @@ def inspection_text(inspection: Mapping[str, Any]) -> str:
     for side in ("inputs", "outputs"):
         lines += [f"{side[:-1]:6}  {p['name']}: {p['dtype']} {_shape(p['shape'])}" for p in inspection[side]]
     if inspection["key"]:
-        lines.append(f"key     {key_text(inspection['key'])}")
+        lines.append(f"key     {key_text(KeyInput(**inspection['key']))}")
     chain = chain_text(inspection) if inspection["steps"] else "not baked: all of it is the model's own"
     return "\n".join([*lines, "", chain, "", proof_text(inspection["proof"])])
 
@@ -106,12 +108,6 @@ def chain_text(inspection: Mapping[str, Any]) -> str:
     """The chain step by step: what goes in and out, bytes of entropy and key, whether it cuts the gradient."""
     rows = [(index, *_step_row(step)) for index, step in enumerate(inspection["steps"], 1)]
     return columns(("step", "kind", "role", "parameters", "takes", "gives", "entropy bytes", "key bytes", "cuts"), rows)
-
-
-def key_text(key: Mapping[str, Any]) -> str:
-    """Where the key is; never the key."""
-    where = "PUBLIC: it lies in this file" if key["published"] else "secret: an input, from the device's own store"
-    return f"{key['bytes']} bytes, {where}"
 
 
 def proof_text(proof: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from edgemask.parity import Agreement, Parity
 from edgemask.proof import Proof
-from edgemask_runtime.bundle import Manifest
+from edgemask_runtime.bundle import KeyInput, Manifest
 
 LIMITS = """\
 Gradient masking does not stop an attacker who adapts to it. Whoever holds the file can put a smooth stand-in where the
@@ -21,6 +21,7 @@ def render(manifest: Manifest, proof: Proof, parity: Parity, assumed: Sequence[s
         f"Trained model: `{manifest.model.source.file}`, sha256 `{manifest.model.source.sha256}`.",
         "## Chain",
         _chain(manifest),
+        *([f"**Key:** {key_text(manifest.key)}."] if manifest.key else []),
         *(f"**Assumed:** {note}." for note in assumed),
         "## What the graph shows",
         _proof(proof),
@@ -29,6 +30,12 @@ def render(manifest: Manifest, proof: Proof, parity: Parity, assumed: Sequence[s
         _parity(parity),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def key_text(key: KeyInput) -> str:
+    """Where the key is; never the key."""
+    where = "PUBLIC: it lies in this file" if key.published else "secret: an input, from the device's own store"
+    return f"{key.bytes} bytes, {where}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
