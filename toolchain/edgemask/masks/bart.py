@@ -43,8 +43,8 @@ class Bart(Mask):
         if self.k > len(masks):
             raise Misfit(f"draws {self.k} of {len(masks)} masks", "lower `k` or name more masks in `group`")
         for mask in masks:
-            if mask.spec(x) != x or mask.key_bytes(x):
-                raise Misfit(f"cannot draw {mask.kind}", "take masks that keep the shape and need no key")
+            if mask.spec(x) != x or mask.key_bytes(x) or mask.retrain:
+                raise Misfit(f"cannot draw {mask.kind}", "take masks that keep the shape and need no key or retraining")
         return x
 
     def entropy_bytes(self, x: Spec) -> int:
