@@ -123,12 +123,12 @@ def test_every_fault_is_reported_at_once() -> None:
         ", ".join(sorted(kind for kind, cls in registry().items() if cls.role in roles))
         for roles in (STEP_ROLES, OUTPUT_ROLES)
     )
+    keys = "schema, name, model, frame, steps, rewrites, outputs, thresholds, verify, runtime"
     assert faults_of(text) == [
         f"{WHERE}: {line}"
         for line in [
-            "$.colour: unknown key; allowed: schema, name, model, frame, steps, rewrites, outputs, thresholds, verify, runtime",
-            "$.runtme: unknown key; allowed: schema, name, model, frame, steps, rewrites, outputs, thresholds, verify, runtime; "
-            "did you mean 'runtime'?",
+            f"$.colour: unknown key; allowed: {keys}",
+            f"$.runtme: unknown key; allowed: {keys}; did you mean 'runtime'?",
             "$.schema: value 2; allowed: 1",
             '$.name: value "has spaces"; allowed: text like [A-Za-z0-9][A-Za-z0-9._-]{0,99}',
             "$.model.files: unknown key; allowed: file, labels, layout, trained_with; did you mean 'file'?",

@@ -255,3 +255,15 @@ def test_a_detector_runs_the_rewritten_model_twice(name: str, tmp_path: Path) ->
     once = baked_answer(model, rewritten_by(name, KWta(0.2)).data, {"frame": GARMENTS})
     np.testing.assert_allclose(list(twice.values())[-1], list(once.values())[-1], rtol=1e-5, atol=1e-5)
     assert twice["suspicion"].max() > 0.01
+
+
+def test_a_model_trained_with_it_answers_rightly_with_it_baked_in(tmp_path: Path) -> None:
+    recipe = edgemask.init(
+        FOLDER / "k_wta.onnx", tmp_path / "edgemask.toml", masks=["k-wta:ratio=0.2"], trained_with_mask=True
+    )
+    normalise = "mean = [0.485, 0.456, 0.406]\nstd = [0.229, 0.224, 0.225]"
+    recipe.write_text(recipe.read_text().replace("mean = [0.0]\nstd = [1.0]", normalise))
+    assert normalise in recipe.read_text()
+    model = edgemask.bake(recipe=recipe).artefact.model
+    answer = baked_answer(model, model.data, {"frame": np.stack(fashion())})
+    assert np.mean(answer["logits"].argmax(-1) == range(10)) >= 0.9
