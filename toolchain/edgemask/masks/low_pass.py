@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgemask.blocks import dct
 from edgemask.ops.protocol import Ops, T
-from edgemask.ops.rounding import round_half_up, to_float
+from edgemask.ops.rounding import TIE_NUDGE, round_half_up, to_float
 from edgemask.params import param
 from edgemask.spec import Spec
 from edgemask.steps import Mask
@@ -49,11 +49,14 @@ class LowPass(Mask):
         height, width, channels = ops.shape(x)
         (rows, tall), (columns, wide) = self._tables(height), self._tables(width)
         x = ops.reshape(ops.sub(to_float(ops, x), 128.0), (height, width * channels))
-        x = ops.reshape(_held(ops, ops.batch_matmul(ops.const(rows), x)), (len(rows), width, channels))
+        x = _held(ops, ops.batch_matmul(ops.const(rows * np.float32(FRACTION)), x))
+        x = ops.reshape(x, (len(rows), width, channels))
         x = _held(ops, ops.matmul(ops.transpose(x, (0, 2, 1)), columns.T))
         x = ops.transpose(_held(ops, ops.matmul(x, wide.T)), (0, 2, 1))
-        x = ops.batch_matmul(ops.const(tall), ops.reshape(x, (len(rows), width * channels)))
-        x = ops.clip(round_half_up(ops, ops.add(x, 128.0)), 0, 255)
+        x = ops.reshape(x, (len(rows), width * channels))
+        x = ops.batch_matmul(ops.const(tall / np.float32(FRACTION)), x)
+        # One addition: the sum is exact, and an engine's pass over the pixels is not free.
+        x = ops.clip(ops.round(ops.add(x, 128.0 + TIE_NUDGE)), 0, 255)
         return ops.reshape(x, (height, width, channels))
 
     def _tables(self, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -83,7 +86,6 @@ def _rounded(table: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.diff(np.rint(np.cumsum(table, axis=1)), axis=1, prepend=0)
 
 
-def _held(ops: Ops[T], x: T) -> T:
-    """Rounded to quarters, within +-LARGEST."""
-    quarters = ops.mul(round_half_up(ops, ops.mul(x, float(FRACTION))), 1 / FRACTION)
-    return ops.clip(quarters, -LARGEST, LARGEST)
+def _held(ops: Ops[T], quarters: T) -> T:
+    """Rounded, within +-LARGEST."""
+    return ops.clip(round_half_up(ops, quarters), -LARGEST * FRACTION, LARGEST * FRACTION)
