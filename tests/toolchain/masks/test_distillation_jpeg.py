@@ -12,7 +12,6 @@ from edgemask.masks.distillation_jpeg import DistillationJpeg
 from ..harness import Array, stepped
 from ..pictures import GRAY, RGB, cropped
 
-
 HALF = 0.5 + 2**-9
 """Exact halves are as frequent as multiples of 1/8 are among the coefficients; rint would send them to even."""
 
