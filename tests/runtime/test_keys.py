@@ -74,7 +74,7 @@ def test_a_key_of_another_length_is_refused(tmp_path: Path, size: int) -> None:
 
 def test_no_file_is_no_key(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(UserError, match="(cannot read: No such|no) file"):
+        with pytest.raises(UserError, match=r"(cannot read: No such|no) file"):
             read_key(path, SIZE)
 
 
