@@ -28,8 +28,8 @@ class BlockShuffle(KeyedMask):
         "who lacks the key attacks another model: close to the clean accuracy under the paper's attacks"
     )
     fate: ClassVar[str] = (
-        "linear: a stand-in for the key is learned from the file and 500 labelled images; PGD at 8/255 then leaves 4 % of "
-        "87 % (ours, tests/models/make/key_estimation.py); no adaptive evaluation by others known to us"
+        "linear: a stand-in for the key is learned from the file and 500 labelled images; PGD at 8/255 then leaves 4 % "
+        "of 87 % (ours, tests/models/make/key_estimation.py); no adaptive evaluation by others known to us"
     )
     block: int = param(4, doc="side of a block in pixels", low=2, high=8)
 
