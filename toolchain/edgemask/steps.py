@@ -156,6 +156,13 @@ class Output(Step):
         """The step in primitives."""
 
 
+def given(secret: T | None) -> T:
+    """The entropy or key that a step asked for; the chain always brings it."""
+    if secret is None:
+        raise ValueError("a step that asks for entropy or a key is built without")
+    return secret
+
+
 def main_output(outputs: Mapping[str, object], name: str) -> str:
     """The output called `name`, or the last one when no name is given."""
     if not name:

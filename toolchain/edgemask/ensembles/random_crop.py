@@ -15,7 +15,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import round_half_up, to_float
 from edgemask.params import param
 from edgemask.spec import Misfit, Spec
-from edgemask.steps import Family, Wrap, main_output
+from edgemask.steps import Family, Wrap, given, main_output
 
 CROP_BYTES = 2 * DRAW_BYTES
 
@@ -51,8 +51,7 @@ class RandomCropEnsemble(Wrap):
         return {"ensemble_scores": replace(scores, dtype="float32", range=(0.0, 1.0))}
 
     def build(self, ops: Ops[T], x: T, rest: Callable[[T], dict[str, T]], entropy: T | None) -> dict[str, T]:
-        if entropy is None:
-            raise ValueError("random-crop-ensemble needs entropy")
+        entropy = given(entropy)
         # The whole frame first: a baked file's first copy of the model is the one that is compared step by step.
         outputs = rest(x)
         shares = [ops.slice(entropy, 0, i * CROP_BYTES, (i + 1) * CROP_BYTES) for i in range(self.votes)]

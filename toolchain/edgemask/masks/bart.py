@@ -14,7 +14,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
 from edgemask.params import param
 from edgemask.spec import Misfit, Spec
-from edgemask.steps import Family, Mask, parse_step
+from edgemask.steps import Family, Mask, given, parse_step
 
 GROUP = "bit-depth:bits=4+jpeg:quality=60+noise+random-affine+random-colour+median"
 
@@ -51,8 +51,7 @@ class Bart(Mask):
         return self._bounds(x)[-1]
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("bart needs entropy")
+        entropy = given(entropy)
         height, width, channels = ops.shape(x)
         bounds = self._bounds(Spec.image(height, width, "rgb" if channels == 3 else "gray"))
         taken, x = self._draws(ops, ops.slice(entropy, 0, 0, bounds[0])), to_float(ops, x)

@@ -10,7 +10,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import KeyedMask
+from edgemask.steps import KeyedMask, given
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class BitFlip(KeyedMask):
         return self.block**2 * x.size("C") * WORD_BYTES
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("bit-flip needs a key")
+        entropy = given(entropy)
         sign = ops.add(ops.mul(half(ops, words(ops, entropy)), -2.0), 1.0)
         centred = ops.sub(to_float(ops, x), 127.5)
         return ops.add(ops.mul(centred, tiled(ops, sign, ops.shape(x), self.block)), 127.5)

@@ -10,7 +10,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import KeyedMask
+from edgemask.steps import KeyedMask, given
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class BlockShuffle(KeyedMask):
         return self.block**2 * x.size("C") * WORD_BYTES
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("block-shuffle needs a key")
+        entropy = given(entropy)
         return self._along(ops, to_float(ops, x), words(ops, entropy), ())
 
     def _along(self, ops: Ops[T], x: T, numbers: T, sides: tuple[int, ...]) -> T:

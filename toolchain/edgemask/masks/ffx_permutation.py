@@ -11,7 +11,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import KeyedMask
+from edgemask.steps import KeyedMask, given
 
 LEVELS = 256
 
@@ -39,8 +39,7 @@ class FfxPermutation(KeyedMask):
         return (LEVELS + self.block**2 * x.size("C")) * WORD_BYTES
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("ffx-permutation needs a key")
+        entropy = given(entropy)
         at, shape = LEVELS * WORD_BYTES, ops.shape(x)
         table = ranks(ops, words(ops, ops.slice(entropy, 0, 0, at)))
         chosen = half(ops, words(ops, ops.slice(entropy, 0, at, ops.shape(entropy)[0])))

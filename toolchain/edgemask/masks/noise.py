@@ -10,7 +10,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import round_half_up, to_float
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import Family, Mask
+from edgemask.steps import Family, Mask, given
 
 _BYTES = {"gaussian": 4, "uniform": 1}
 _BYTE_VARIANCE = (256**2 - 1) / 12
@@ -40,8 +40,7 @@ class Noise(Mask):
         return math.prod(x.sample) * _BYTES[self.distribution]
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("noise needs entropy")
+        entropy = given(entropy)
         noise = self._gaussian(ops, entropy) if self.distribution == "gaussian" else self._uniform(ops, entropy)
         noisy = ops.add(to_float(ops, x), ops.reshape(noise, ops.shape(x)))
         return ops.clip(noisy, 0, 255)

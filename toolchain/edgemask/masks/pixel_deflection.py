@@ -12,7 +12,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import round_half_up, to_float
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import Family, Mask
+from edgemask.steps import Family, Mask, given
 from edgemask.wavelets import wavelets_shrunk
 
 
@@ -45,8 +45,7 @@ class PixelDeflection(Mask):
         return 4 * DRAW_BYTES * self.deflections
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("pixel-deflection needs entropy")
+        entropy = given(entropy)
         deflected = self.deflected(ops, to_float(ops, x), entropy)
         smooth = wavelets_shrunk(ops, ops.sub(deflected, 128.0), self.deviation, self.levels)
         return ops.clip(round_half_up(ops, ops.add(smooth, 128.0)), 0, 255)

@@ -11,7 +11,7 @@ from edgemask.ops.rounding import round_half_up, to_float
 from edgemask.params import param
 from edgemask.smoothing import least_variation
 from edgemask.spec import Spec
-from edgemask.steps import Family, Mask
+from edgemask.steps import Family, Mask, given
 
 REACH = 2
 """A dropped value starts as the mean of those kept within so many pixels."""
@@ -46,8 +46,7 @@ class PixelDrop(Mask):
         return math.prod(x.sample)
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("pixel-drop needs entropy")
+        entropy = given(entropy)
         level = ops.reshape(to_float(ops, entropy), ops.shape(x))
         drawn = ops.greater(level, round(self.probability * 256) - 0.5)
         keep = ops.cast(drawn, "float32")

@@ -14,7 +14,7 @@ from edgemask.ops.lookup import pixels_at
 from edgemask.ops.protocol import Ops, T
 from edgemask.params import param
 from edgemask.spec import Misfit, Spec
-from edgemask.steps import Family, Mask
+from edgemask.steps import Family, Mask, given
 
 ANGLES, SHEARS = 33, 17
 """How many angles and shears there are to draw from, evenly spaced and symmetric about none."""
@@ -48,8 +48,7 @@ class RandomAffine(Mask):
         return 3 * DRAW_BYTES
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("random-affine needs entropy")
+        entropy = given(entropy)
         height, width, _ = ops.shape(x)
         turn, down, right = (ops.slice(entropy, 0, i * DRAW_BYTES, (i + 1) * DRAW_BYTES) for i in range(3))
         rows, columns = self._sources(ops, turn, height, width)

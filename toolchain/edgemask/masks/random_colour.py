@@ -12,7 +12,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import TIE_NUDGE, to_float
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import Family, Mask
+from edgemask.steps import Family, Mask, given
 
 SCALE_BITS = 8
 """Scales are whole numbers times 2**-8, so that the products are exact."""
@@ -44,8 +44,7 @@ class RandomColour(Mask):
         return 2 * DRAW_BYTES * x.size("C")
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("random-colour needs entropy")
+        entropy = given(entropy)
         half = ops.shape(entropy)[0] // 2
         most = round(self.scale * 2**SCALE_BITS)
         scales = ops.mul(ops.add(_around_zero(ops, entropy, 0, half, most), 2.0**SCALE_BITS), 2.0**-SCALE_BITS)

@@ -12,7 +12,7 @@ from edgemask.ops.lookup import pixels_at
 from edgemask.ops.protocol import Ops, T
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import Family, Mask
+from edgemask.steps import Family, Mask, given
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class RandomResizePad(Mask):
         return 3 * DRAW_BYTES
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("random-resize-pad needs entropy")
+        entropy = given(entropy)
         height, width, _ = ops.shape(x)
         tall, wide = self._sides(height, width)
         scale, top, left = (ops.slice(entropy, 0, i * DRAW_BYTES, (i + 1) * DRAW_BYTES) for i in range(3))

@@ -15,7 +15,7 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import TIE_NUDGE, round_half_up, to_float
 from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import Family, Mask
+from edgemask.steps import Family, Mask, given
 
 QUALITIES = 4
 """How many qualities there are to draw from; it divides 256, so that a byte draws evenly."""
@@ -48,8 +48,7 @@ class Shield(Mask):
         return -(-height // SIDE) * -(-width // SIDE)
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
-        if entropy is None:
-            raise ValueError("shield needs entropy")
+        entropy = given(entropy)
         height, width, channels = ops.shape(x)
         x = ops.sub(to_float(ops, padded(ops, x, SIDE)), 128.0)
         tall, wide, _ = ops.shape(x)
