@@ -81,6 +81,13 @@ class Mask(Map):
     family: ClassVar[Family] = "deterministic"
     exact: ClassVar[bool] = True
 
+    def surrogate(self, ops: Ops[T], x: T, entropy: T | None, temperature: float) -> T:
+        """What an attacker differentiates in place of `build`, of the same shape: `build` again, smooth where `ops` is.
+
+        A mask whose choice is more than its comparisons one by one states its own, smooth without the help of `ops`.
+        """
+        return self.build(ops, x, entropy)
+
 
 class KeyedMask(Mask):
     """A Mask under a secret key: the third argument of its `build` is its share of the key instead of entropy."""

@@ -15,7 +15,7 @@ from edgemask.ops.rounding import to_float
 from edgemask.spec import Spec
 from edgemask.steps import Mask
 
-MOST = 64
+MOST, SPREAD = 64, 32
 _MOST_ROUNDS = 100
 _HTML_4 = (
     *(0x000000, 0xC0C0C0, 0x808080, 0xFFFFFF, 0x800000, 0xFF0000, 0x800080, 0xFF00FF),
@@ -55,21 +55,29 @@ class Palette(Mask):
         return x.require_pixels().require_channels(1, 3)
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
+        nearness = self._nearness(ops, x)
+        return self._coloured(ops, x, ops.cast(ops.equal(nearness, ops.reduce_max(nearness, 0)), "float32"))
+
+    def surrogate(self, ops: Ops[T], x: T, entropy: T | None, temperature: float) -> T:
+        """Every code by its share: a softmax of minus the squared distance, in `temperature` * SPREAD grey levels."""
+        nearness = ops.transpose(ops.mul(self._nearness(ops, x), (temperature * SPREAD) ** -2), (1, 0))
+        return self._coloured(ops, x, ops.transpose(ops.softmax(nearness), (1, 0)))
+
+    def _nearness(self, ops: Ops[T], x: T) -> T:
+        """One row a code, one column a pixel."""
         height, width, channels = ops.shape(x)
-        codes = _codes(self.colours or _HTML_4, channels)
         # One plane a channel and a code: broadcasts along rows of 16 take the engines three times as long.
         planes = ops.transpose(ops.reshape(x, (height * width, channels)), (1, 0))
-        planes = to_float(ops, ops.pad(planes, ((0, 1), (0, 0))))
-        nearness = ops.batch_matmul(ops.const(_products(codes)), ops.sub(planes, ops.const(_centre(channels))))
-        nearest = ops.cast(ops.equal(nearness, ops.reduce_max(nearness, 0)), "float32")
-        y = ops.batch_matmul(ops.const(codes.T.astype(np.float32)), nearest)
-        return ops.reshape(ops.transpose(y, (1, 0)), (height, width, channels))
+        planes = ops.sub(to_float(ops, ops.pad(planes, ((0, 1), (0, 0)))), ops.const(_centre(channels)))
+        return ops.batch_matmul(ops.const(_products(self._codes(channels))), planes)
 
+    def _coloured(self, ops: Ops[T], x: T, shares: T) -> T:
+        y = ops.batch_matmul(ops.const(self._codes(ops.shape(x)[2]).T.astype(np.float32)), shares)
+        return ops.reshape(ops.transpose(y, (1, 0)), ops.shape(x))
 
-def _codes(colours: Sequence[int], channels: int) -> Codebook:
-    """One row a colour."""
-    codes = np.array([[colour >> 16, colour >> 8 & 255, colour & 255] for colour in colours], np.int64)
-    return codes if channels == 3 else _divided(codes.sum(1, keepdims=True), np.full(len(codes), 3))
+    def _codes(self, channels: int) -> Codebook:
+        codes = np.array([[c >> 16, c >> 8 & 255, c & 255] for c in self.colours or _HTML_4], np.int64)
+        return codes if channels == 3 else _divided(codes.sum(1, keepdims=True), np.full(len(codes), 3))
 
 
 def _centre(channels: int) -> NDArray[np.float32]:
