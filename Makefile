@@ -9,9 +9,11 @@ faces := build/faces
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint .constraints.txt
 LIGHT := --editable ./runtime[onnxruntime,litert,images] --editable .
 ALL := --editable ./runtime[onnxruntime,litert,images,video] --editable .[dev]
+HEAVY := .venv-heavy
+HEAVY_ALL := --editable ./runtime[onnxruntime,litert,images] --editable .[test,torch]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check build clean
+.PHONY: help setup demo test test-long check ci-heavy build clean
 .DELETE_ON_ERROR:
 
 # `make target=jetson` builds; `make` alone helps.
@@ -28,7 +30,8 @@ help:
 	@echo "make target=jetson"
 	@echo "make check             ruff, mypy --strict and the tests"
 	@echo "make test-long         the long form of the slow tests too"
-	@echo "make clean             remove build/ and $(VENV)"
+	@echo "make ci-heavy          the tests that need torch, in $(HEAVY)"
+	@echo "make clean             remove build/, $(VENV) and $(HEAVY)"
 
 setup: $(VENV)/light
 
@@ -63,16 +66,25 @@ build: $(VENV)/light
 	@$(BIN)/edgemask build $(recipe) --target $(target) --out build/$(target)
 
 test: $(VENV)/all
-	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+	@$(BIN)/python -m pytest -q -n auto -m "not slow and not heavy"
 
 test-long: $(VENV)/all
-	@$(BIN)/python -m pytest -q -n auto
+	@$(BIN)/python -m pytest -q -n auto -m "not heavy"
 
 check: $(VENV)/all
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+	@$(BIN)/python -m pytest -q -n auto -m "not slow and not heavy"
+
+ci-heavy: $(HEAVY)/all
+	@$(HEAVY)/bin/python -m pytest -q -n auto -m heavy tests/heavy
+
+$(HEAVY)/all: pyproject.toml runtime/pyproject.toml .constraints.txt .constraints-heavy.txt
+	@echo "installing what the heavy tests need into $(HEAVY)"
+	@$(PYTHON) -m venv $(HEAVY)
+	@$(HEAVY)/bin/python -m pip --disable-pip-version-check install --quiet --constraint .constraints.txt --constraint .constraints-heavy.txt $(HEAVY_ALL)
+	@touch $@
 
 clean:
-	rm -rf build $(VENV)
+	rm -rf build $(VENV) $(HEAVY)
