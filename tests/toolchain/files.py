@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 from edgemask.chain import Chain, resolve
 from edgemask.frame.normalise import Normalise
@@ -17,6 +18,8 @@ from edgemask.ops.numpy import NumpyOps
 from edgemask.spec import Spec
 from edgemask.steps import Map, Output, Wrap
 from edgemask_runtime.engines import Engine, open_engine
+
+from .harness import stepped
 
 FOLDER = Path(__file__).parent.parent / "models"
 Array = np.ndarray[Any, Any]
@@ -70,3 +73,16 @@ def _batched(engine: Engine, feeds: Mapping[str, Array]) -> dict[str, Array]:
     count = len(next(iter(feeds.values())))
     answers = [engine.run({name: feed[i : i + 1] for name, feed in feeds.items()}) for i in range(count)]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def probabilities(name: str, frames: Array) -> Array:
+    """The trained model's answer to frames, computed without a chain's outputs."""
+    model = model_of(name)
+    x = frames
+    for link in chain_of(model, Spec.image(32, 32, "rgb"), EXPECTS[name]).links:
+        x = stepped(link.step, x)  # type: ignore[arg-type]
+    (scores,) = source_of(model)(x).values()
+    if model.outputs[0].quantisation:
+        scale, zero_point = model.outputs[0].quantisation
+        return (scores.astype(np.float64) - zero_point) * scale
+    return scipy.special.softmax(scores.astype(np.float64), -1) if SCORES[name] == "logits" else scores

@@ -20,8 +20,8 @@ from edgemask.spec import Spec
 from edgemask_runtime.engines import TensorInfo
 from edgemask_runtime.entropy import expand
 
-from .files import EXPECTS, FOLDER, SCORES, baked_answer, chain_of, expected_of, model_of, source_of
-from .harness import Array, stepped
+from .files import EXPECTS, FOLDER, SCORES, baked_answer, chain_of, expected_of, model_of, probabilities
+from .harness import Array
 from .mask_trials import SEED
 from .pictures import cropped, fashion
 
@@ -93,23 +93,11 @@ def test_it_adds_the_mean_of_the_crops_answers(name: str) -> None:
     entropy = expand(SEED, 24 * len(frames)).reshape(len(frames), 24)
     baked = model.graft(chain, "{}")
     answer = baked_answer(model, baked, {"frame": frames, "entropy": entropy})
-    votes = [answered(name, crop) for crop in seen(step, frames, entropy)[1:]]
+    votes = [probabilities(name, crop.astype(np.uint8)) for crop in seen(step, frames, entropy)[1:]]
     np.testing.assert_allclose(answer.pop("ensemble_scores"), np.mean(votes, 0), atol=2e-5)
     plain = chain_of(model, FRAME, EXPECTS[name])
     for output, value in expected_of(plain, model, frames).items():
         np.testing.assert_allclose(answer[output], value, atol=2e-4)
-
-
-def answered(name: str, frames: Array) -> Array:
-    """The trained model's probabilities for whole-numbered frames."""
-    model, x = model_of(name), frames.astype(np.uint8)
-    for link in chain_of(model, FRAME, EXPECTS[name]).links:
-        x = stepped(link.step, x)  # type: ignore[arg-type]
-    (scores,) = source_of(model)(x).values()
-    if model.outputs[0].quantisation:
-        scale, zero_point = model.outputs[0].quantisation
-        return (scores.astype(np.float64) - zero_point) * scale
-    return scipy.special.softmax(scores.astype(np.float64), -1) if SCORES[name] == "logits" else scores
 
 
 @pytest.mark.parametrize("name", ["torch_nchw.onnx", "keras_float.tflite"])

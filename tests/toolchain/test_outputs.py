@@ -20,7 +20,7 @@ from edgemask.spec import Spec
 from edgemask.steps import Output, parse_step, registry
 from edgemask_runtime.engines import TensorInfo
 
-from .files import EXPECTS, SCORES, Array, baked_answer, chain_of, model_of, source_of
+from .files import EXPECTS, SCORES, Array, baked_answer, chain_of, model_of, probabilities
 from .harness import INTERPRETERS, on_engine, reference, stepped
 from .pictures import fashion
 
@@ -135,20 +135,6 @@ def test_suspicion_is_the_distance_of_two_runs(name: str, squeezer: str) -> None
     moves = [np.abs(plain - probabilities(name, pixels.astype(np.uint8))).sum(-1) for pixels in squeezed]
     np.testing.assert_allclose(answer["suspicion"], np.max(moves, 0)[:, None], atol=2e-5)
     assert answer["suspicion"].max() > 0.01
-
-
-def probabilities(name: str, frames: Array) -> Array:
-    """The trained model's answer to frames, computed without a chain's outputs."""
-    model = model_of(name)
-    chain = chain_of(model, FRAME, EXPECTS[name])
-    x = frames
-    for link in chain.links:
-        x = stepped(link.step, x)  # type: ignore[arg-type]
-    (scores,) = source_of(model)(x).values()
-    if model.outputs[0].quantisation:
-        scale, zero_point = model.outputs[0].quantisation
-        return (scores.astype(np.float64) - zero_point) * scale
-    return scipy.special.softmax(scores.astype(np.float64), -1) if SCORES[name] == "logits" else scores
 
 
 @pytest.mark.parametrize("squeezer", ["thermometer", "noise"])

@@ -13,7 +13,7 @@ from edgemask.bundle import manifest_of
 from edgemask.proof import prove
 from edgemask.recipe import RuntimeEntry
 from edgemask.target import find_target
-from edgemask_runtime.answers import read_outputs
+from edgemask_runtime.answers import Reading, read_outputs
 from edgemask_runtime.images import Picture, read_image
 from edgemask_runtime.predictor import Predictor, required_key
 
@@ -41,6 +41,6 @@ def _resized(picture: Picture) -> dict[str, Any]:
     return {"resized_from": list(picture.resized_from)} if picture.resized_from else {}
 
 
-def _reading(reading: Any) -> dict[str, Any]:
+def _reading(reading: Reading) -> dict[str, Any]:
     top = [{"index": guess.index, "label": guess.label, "score": guess.score} for guess in reading.top]
     return {"top": top, "suspicious": reading.suspicious, "outputs": reading.outputs}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, cast
 
 from edgemask.ops.protocol import Ops, T
-from edgemask.ops.rounding import to_float
 from edgemask.params import param
+from edgemask.scores import Held, rows_of
 from edgemask.spec import Axis, Misfit, Spec
 from edgemask.steps import Mask, Wrap, main_output, parse_step
 
@@ -27,7 +27,7 @@ class FeatureSqueeze(Wrap):
     claim: ClassVar[str] = "adversarial frames move the answer when squeezed, clean ones do not"
     fate: ClassVar[str] = "adaptive examples agree on both answers (He et al. 2017, arXiv:1706.04701)"
     squeezer: str = param("median", doc="the masks that squeeze, as --mask takes them: median+bit-depth:bits=4")
-    scores: Literal["logits", "probabilities"] = param("logits", doc="what the model's output holds")
+    scores: Held = param("logits", doc="what the model's output holds")
     of: str = param("", doc="model output that holds the scores; the last one if left out")
 
     def spec(self, x: Spec) -> Spec:
@@ -44,7 +44,7 @@ class FeatureSqueeze(Wrap):
 
     def build(self, ops: Ops[T], x: T, rest: Callable[[T], dict[str, T]], entropy: T | None) -> dict[str, T]:
         outputs = rest(x)
-        plain = self._probabilities(ops, outputs)
+        plain = rows_of(ops, outputs, self.of, self.scores)
         moves = [self._moved(ops, plain, rest(mask.build(ops, x, None))) for mask in self._masks()]
         return {"suspicion": functools.reduce(ops.max, moves), **outputs}
 
@@ -52,8 +52,4 @@ class FeatureSqueeze(Wrap):
         return [cast(Mask, parse_step(text, ("mask",))) for text in self.squeezer.split("+")]
 
     def _moved(self, ops: Ops[T], plain: T, squeezed: dict[str, T]) -> T:
-        return ops.reduce_sum(ops.abs(ops.sub(plain, self._probabilities(ops, squeezed))), 0)
-
-    def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
-        scores = to_float(ops, outputs[main_output(outputs, self.of)])
-        return ops.softmax(scores) if self.scores == "logits" else scores
+        return ops.reduce_sum(ops.abs(ops.sub(plain, rows_of(ops, squeezed, self.of, self.scores))), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from edgemask.ops.lookup import pixels_at
 from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import round_half_up, to_float
 from edgemask.params import param
+from edgemask.scores import Held, rows_of
 from edgemask.spec import Misfit, Spec
 from edgemask.steps import Family, Wrap, given, main_output
 
@@ -35,7 +36,7 @@ class RandomCropEnsemble(Wrap):
     fate: ClassVar[str] = "broken by EOT over crops (Athalye, Carlini and Wagner 2018, arXiv:1802.00420)"
     votes: int = param(30, doc="how many crops are asked", low=1, high=64)
     crop: float = param(0.4, doc="side of a crop, in sides of the frame", low=0.1, high=1)
-    scores: Literal["logits", "probabilities"] = param("logits", doc="what the model's output holds")
+    scores: Held = param("logits", doc="what the model's output holds")
     of: str = param("", doc="model output that holds the scores; the last one if left out")
 
     def spec(self, x: Spec) -> Spec:
@@ -55,7 +56,7 @@ class RandomCropEnsemble(Wrap):
         # The whole frame first: a baked file's first copy of the model is the one that is compared step by step.
         outputs = rest(x)
         shares = [ops.slice(entropy, 0, i * CROP_BYTES, (i + 1) * CROP_BYTES) for i in range(self.votes)]
-        votes = [self._probabilities(ops, rest(self._cropped(ops, x, share))) for share in shares]
+        votes = [rows_of(ops, rest(self._cropped(ops, x, share)), self.of, self.scores) for share in shares]
         return {"ensemble_scores": ops.mul(functools.reduce(ops.add, votes), 1 / self.votes), **outputs}
 
     def _cropped(self, ops: Ops[T], x: T, entropy: T) -> T:
@@ -65,10 +66,6 @@ class RandomCropEnsemble(Wrap):
         rows = ops.reshape(_window(ops, height, tall, top), (tall, 1))
         columns = ops.reshape(_window(ops, width, wide, left), (1, wide))
         return round_half_up(ops, ops.resize(to_float(ops, pixels_at(ops, x, rows, columns)), height, width))
-
-    def _probabilities(self, ops: Ops[T], outputs: dict[str, T]) -> T:
-        scores = to_float(ops, outputs[main_output(outputs, self.of)])
-        return ops.softmax(scores) if self.scores == "logits" else scores
 
 
 def _window(ops: Ops[T], length: int, size: int, entropy: T) -> T:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgemask.ops.keys import WORD_BYTES, half, tiled, words
+from edgemask.block_keyed import BlockKeyedMask
+from edgemask.ops.keys import half, tiled, words
 from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
-from edgemask.params import param
-from edgemask.spec import Spec
-from edgemask.steps import KeyedMask, given
+from edgemask.steps import given
 
 
 @dataclass(frozen=True)
-class BitFlip(KeyedMask):
+class BitFlip(BlockKeyedMask):
     """Flip all bits of a value, 255 - x, at half of the positions of every block x block pixels, all blocks alike.
 
     Those positions are flipped whose 16-bit words are the greater half of the key's. It does not mask gradients: they
@@ -23,20 +22,12 @@ class BitFlip(KeyedMask):
 
     kind: ClassVar[str] = "bit-flip"
     paper: ClassVar[str] = "AprilPyone and Kiya 2021, arXiv:2010.00801 (bit flipping)"
-    retrain: ClassVar[bool] = True
     claim: ClassVar[str] = (
         "who lacks the key attacks another model: close to the clean accuracy under the paper's attacks"
     )
     fate: ClassVar[str] = (
         "no adaptive evaluation by others known to us; affine, so its gradient is whole for whoever has the key"
     )
-    block: int = param(4, doc="side of a block in pixels", low=2, high=8)
-
-    def spec(self, x: Spec) -> Spec:
-        return x.require_pixels().require_channels(1, 3)
-
-    def key_bytes(self, x: Spec) -> int:
-        return self.block**2 * x.size("C") * WORD_BYTES
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
         entropy = given(entropy)

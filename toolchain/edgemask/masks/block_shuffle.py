@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgemask.ops.keys import WORD_BYTES, permutation, words
+from edgemask.block_keyed import BlockKeyedMask
+from edgemask.ops.keys import permutation, words
 from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
-from edgemask.params import param
-from edgemask.spec import Spec
-from edgemask.steps import KeyedMask, given
+from edgemask.steps import given
 
 
 @dataclass(frozen=True)
-class BlockShuffle(KeyedMask):
+class BlockShuffle(BlockKeyedMask):
     """Permute the values of all pixels and channels inside every block x block pixels, all blocks alike.
 
     The value at position i goes to the rank of the key's i-th 16-bit word. A block that the image's edge cuts off keeps
@@ -23,7 +22,6 @@ class BlockShuffle(KeyedMask):
 
     kind: ClassVar[str] = "block-shuffle"
     paper: ClassVar[str] = "AprilPyone and Kiya 2021, arXiv:2010.00801 (pixel shuffling)"
-    retrain: ClassVar[bool] = True
     claim: ClassVar[str] = (
         "who lacks the key attacks another model: close to the clean accuracy under the paper's attacks"
     )
@@ -31,13 +29,6 @@ class BlockShuffle(KeyedMask):
         "linear: a stand-in for the key is learned from the file and 500 labelled images; PGD at 8/255 then leaves 4 % "
         "of 87 % (ours, tests/models/make/key_estimation.py); no adaptive evaluation by others known to us"
     )
-    block: int = param(4, doc="side of a block in pixels", low=2, high=8)
-
-    def spec(self, x: Spec) -> Spec:
-        return x.require_pixels().require_channels(1, 3)
-
-    def key_bytes(self, x: Spec) -> int:
-        return self.block**2 * x.size("C") * WORD_BYTES
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
         entropy = given(entropy)

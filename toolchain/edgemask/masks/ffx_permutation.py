@@ -6,18 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgemask.block_keyed import BlockKeyedMask
 from edgemask.ops.keys import WORD_BYTES, half, ranks, tiled, words
 from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
-from edgemask.params import param
 from edgemask.spec import Spec
-from edgemask.steps import KeyedMask, given
+from edgemask.steps import given
 
 LEVELS = 256
 
 
 @dataclass(frozen=True)
-class FfxPermutation(KeyedMask):
+class FfxPermutation(BlockKeyedMask):
     """Replace values by a permutation of 0..255 at half of the positions of every block x block pixels, all alike.
 
     The paper encrypts those values by format-preserving encryption (FFX) of three digits, which gives 0..999, under a
@@ -27,16 +27,11 @@ class FfxPermutation(KeyedMask):
 
     kind: ClassVar[str] = "ffx-permutation"
     paper: ClassVar[str] = "AprilPyone and Kiya 2021, arXiv:2010.00801 (after its FFX encryption; a table, no cipher)"
-    retrain: ClassVar[bool] = True
     claim: ClassVar[str] = "91.5 % on CIFAR-10 under PGD at 8/255 without the key, 92.3 % clean (with the paper's FFX)"
     fate: ClassVar[str] = "no adaptive evaluation by others known to us; half of the values stay as they were"
-    block: int = param(4, doc="side of a block in pixels", low=2, high=8)
-
-    def spec(self, x: Spec) -> Spec:
-        return x.require_pixels().require_channels(1, 3)
 
     def key_bytes(self, x: Spec) -> int:
-        return (LEVELS + self.block**2 * x.size("C")) * WORD_BYTES
+        return LEVELS * WORD_BYTES + super().key_bytes(x)
 
     def build(self, ops: Ops[T], x: T, entropy: T | None) -> T:
         entropy = given(entropy)

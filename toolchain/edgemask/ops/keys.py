@@ -8,12 +8,13 @@ from edgemask.ops.protocol import Ops, T
 from edgemask.ops.rounding import to_float
 
 WORD_BYTES = 2
-MAX_WORDS = 256
-"""A word and its position are one whole number below 2**24, which float32 holds exactly."""
 
 
 def words(ops: Ops[T], key: T) -> T:
-    """Bytes [2 n] as n different numbers [n], ordered as big-endian 16-bit words are, equal ones by position."""
+    """Bytes [2 n] as n different numbers [n], ordered as big-endian 16-bit words are, equal ones by position.
+
+    Up to 256 words: a word and its position are then one whole number below 2**24, exact in float32.
+    """
     count = ops.shape(key)[0] // WORD_BYTES
     pairs = to_float(ops, ops.reshape(key, (count, WORD_BYTES)))
     column = ops.matmul(pairs, np.array([[256 * count], [count]], np.float32))
