@@ -50,10 +50,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Answer:
-    """A frame's answer: its age when it was given, the inference's latency, and the frames dropped so far."""
+    """A frame's answer: its age when it was given, the inference's latency, and the frames dropped so far.
 
+    `captured_ns` is monotonic, `captured_at` the same moment in UTC; `digest` is the bundle's that answered.
+    """
+
+    pipeline: str
     frame: int
     name: str
+    captured_ns: int
+    captured_at: str
+    digest: str
     age_ms: float
     latency_ms: float
     dropped: int

@@ -5,19 +5,38 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from threading import Condition
 
 from edgemask_runtime.formats import Pixels
 
-NS_PER_MS = 1_000_000
+NS_PER_MS, NS_PER_S = 1_000_000, 1_000_000_000
+
+
+def wall_clock(monotonic_ns: int | None = None) -> str:
+    """The UTC time of a moment of the monotonic clock, or now, in ISO 8601 with milliseconds."""
+    ago_ns = 0 if monotonic_ns is None else time.monotonic_ns() - monotonic_ns
+    moment = datetime.fromtimestamp((time.time_ns() - ago_ns) / NS_PER_S, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
 class Shot:
-    """What a camera gives: a name, and how to get its pixels, so that a dropped frame is never decoded."""
+    """What a camera gives: a name, and how to get its pixels, so that a dropped frame is never decoded.
+
+    `captured_ns` is the monotonic time of capture where the driver states it; None is when the shot is given. What
+    `read` returns may lie in a buffer of the camera's: it is valid until `release`, which is called once, from any
+    thread, for a dropped shot too.
+    """
 
     name: str
     read: Callable[[], Pixels]
+    captured_ns: int | None = None
+    release: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,7 @@ class Frame:
 
 
 class Mailbox:
-    """Holds one frame; a newer one replaces it, and `dropped` counts what was replaced."""
+    """Holds one frame; a newer one replaces it, which is released and counted in `dropped`."""
 
     def __init__(self) -> None:
         self.dropped = 0
@@ -47,9 +66,12 @@ class Mailbox:
     def put(self, frame: Frame) -> None:
         """Leave the frame for the next taker; after `close` it counts as dropped."""
         with self._changed:
-            self.dropped += self._closed or self._frame is not None
+            replaced = frame if self._closed else self._frame
             self._frame = self._frame if self._closed else frame
+            self.dropped += replaced is not None
             self._changed.notify_all()
+        if replaced:
+            replaced.shot.release()
 
     def take(self) -> Frame | None:
         """Wait for a frame and remove it; None when the mailbox is closed and empty."""

@@ -15,7 +15,8 @@ import numpy as np
 from edgemask_runtime.answers import Answer
 from edgemask_runtime.cameras import Camera
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.frames import Frame, Mailbox, Shot
+from edgemask_runtime.formats import Pixels
+from edgemask_runtime.frames import Frame, Mailbox, Shot, wall_clock
 from edgemask_runtime.predictor import Served
 from edgemask_runtime.sinks import Sink
 
@@ -57,7 +58,8 @@ class Feeder:
         """Feed until the camera ends or `stop` is called, then close the mailbox."""
         try:
             for shot in self._paced():
-                self._mailbox.put(Frame(shot, self._counters.captured, time.monotonic_ns()))
+                captured_ns = time.monotonic_ns() if shot.captured_ns is None else shot.captured_ns
+                self._mailbox.put(Frame(shot, self._counters.captured, captured_ns))
                 self._counters.captured += 1
         finally:
             self._mailbox.close()
@@ -88,7 +90,11 @@ class Feeder:
 class Worker:
     """Answers the newest frame, again and again; a frame older than the manifest allows is never delivered."""
 
-    def __init__(self, predictor: Served, mailbox: Mailbox, sinks: Sequence[Sink], counters: Counters) -> None:
+    def __init__(
+        self, name: str, predictor: Served, mailbox: Mailbox, sinks: Sequence[Sink], counters: Counters
+    ) -> None:
+        self._name = name
+        self._keeps_pixels = any(sink.wants_pixels for sink in sinks)
         self._predictor, self._mailbox, self._sinks, self._counters = predictor, mailbox, sinks, counters
         self._max_age_ms = predictor.manifest.max_age_ms
 
@@ -97,6 +103,7 @@ class Worker:
         try:
             while frame := self._mailbox.take():
                 self._handle(frame)
+                frame.shot.release()
         finally:
             for sink in self._sinks:
                 sink.close()
@@ -105,30 +112,42 @@ class Worker:
         if self._is_expired(frame):
             return
         try:
-            answer = self._answer(frame)
+            answer, pixels = self._answer(frame)
         except UserError as error:
             self._counters.failed += 1
             log.warning("%s: %s", frame.shot.name, error.message)
             return
         if not self._is_expired(frame):
-            self._deliver(answer)
+            self._deliver(answer, pixels)
 
     def _is_expired(self, frame: Frame) -> bool:
         expired = frame.age_ms > self._max_age_ms
         self._counters.expired += expired
         return expired
 
-    def _answer(self, frame: Frame) -> Answer:
+    def _answer(self, frame: Frame) -> tuple[Answer, Pixels | None]:
         pixels = frame.shot.read()
         started_s = time.monotonic()
         outputs = self._predictor.predict(pixels[np.newaxis])
         latency_ms = (time.monotonic() - started_s) * MS_PER_S
         reading = self._predictor.read(outputs)
-        return Answer(frame.frame_id, frame.shot.name, frame.age_ms, latency_ms, self._mailbox.dropped, reading)
+        answer = Answer(
+            pipeline=self._name,
+            frame=frame.frame_id,
+            name=frame.shot.name,
+            captured_ns=frame.captured_ns,
+            captured_at=wall_clock(frame.captured_ns),
+            digest=self._predictor.digest,
+            age_ms=frame.age_ms,
+            latency_ms=latency_ms,
+            dropped=self._mailbox.dropped,
+            reading=reading,
+        )
+        return answer, pixels.copy() if self._keeps_pixels else None
 
-    def _deliver(self, answer: Answer) -> None:
+    def _deliver(self, answer: Answer, pixels: Pixels | None) -> None:
         for sink in self._sinks:
-            sink.write(answer)
+            sink.write(answer, pixels if sink.wants_pixels else None)
         self._counters.answered += 1
         self._counters.latencies_ms.append(answer.latency_ms)
         self._counters.ages_ms.append(answer.age_ms)
@@ -139,6 +158,7 @@ class Line:
 
     def __init__(
         self,
+        name: str,
         predictor: Served,
         camera: Camera,
         sinks: Sequence[Sink],
@@ -151,7 +171,7 @@ class Line:
         self._finished = finished
         self._errors: list[BaseException] = []
         self._feeder = Feeder(camera, self._mailbox, self.counters, max_frames=max_frames)
-        worker = Worker(predictor, self._mailbox, sinks, self.counters)
+        worker = Worker(name, predictor, self._mailbox, sinks, self.counters)
         self._threads = [
             Thread(target=self._guarded, args=(body,), name=name, daemon=True)
             for name, body in (("worker", worker.run), ("feeder", self._feeder.run))

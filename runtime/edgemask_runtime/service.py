@@ -10,12 +10,12 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from edgemask_runtime.bundle import Bundle
-from edgemask_runtime.cameras import open_camera
+from edgemask_runtime.cameras import open_source
 from edgemask_runtime.cascade import open_bundle
 from edgemask_runtime.errors import EXIT_CANCELLED, EXIT_OK, UserError
 from edgemask_runtime.pipeline import Line
 from edgemask_runtime.predictor import Served
-from edgemask_runtime.sinks import open_sink
+from edgemask_runtime.sinks import SinkContext, open_sink, sink_settings
 
 NO_HTTP = "none"
 
@@ -76,9 +76,10 @@ def _start(predictor: Served, options: Options, reasons: SimpleQueue[int], runni
 
 
 def _open_line(predictor: Served, options: Options, source: Path, reasons: SimpleQueue[int]) -> Line:
-    camera = open_camera(source, predictor.manifest.frame, fps=options.fps, loop=options.loop)
-    sink = open_sink(options.format, options.output)
-    return Line(predictor, camera, [sink], lambda: reasons.put(0), max_frames=options.max_frames)
+    camera = open_source(source, predictor.manifest.frame, fps=options.fps, loop=options.loop)
+    context = SinkContext(predictor.manifest.name, predictor.manifest)
+    sink = open_sink(options.format, sink_settings(options.format)(options.output), context)
+    return Line(context.pipeline, predictor, camera, [sink], lambda: reasons.put(0), max_frames=options.max_frames)
 
 
 def _start_http(predictor: Served, listen: str, running: ExitStack) -> None:

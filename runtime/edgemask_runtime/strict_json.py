@@ -8,6 +8,7 @@ import re
 import types
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from edgemask_runtime.errors import UserError, closest
@@ -50,7 +51,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def structure(kind: Any, value: Any, path: str, faults: Faults) -> Any:
-    """Build `kind` (dataclass, Literal, tuple, dict, union with None, scalar) from parsed JSON."""
+    """Build `kind` (dataclass, Literal, tuple, dict, union with None, path, scalar) from parsed JSON."""
     if is_dataclass(kind):
         return _structure_dataclass(kind, value, path, faults)
     origin = get_origin(kind)
@@ -58,6 +59,8 @@ def structure(kind: Any, value: Any, path: str, faults: Faults) -> Any:
         return STRUCTURES[origin](kind, value, path, faults)
     if kind is float and type(value) is int and abs(value) <= LARGEST_EXACT:
         return float(value)
+    if kind is Path:
+        return Path(value) if isinstance(value, str) and value and "\0" not in value else _no_path(value, path, faults)
     if kind is Any or type(value) is kind:
         return value
     return _wrong(value, path, faults, kind.__name__)
@@ -144,6 +147,10 @@ STRUCTURES: dict[Any, Callable[[Any, Any, str, Faults], Any]] = {
     tuple: _structure_tuple,
     dict: _structure_dict,
 }
+
+
+def _no_path(value: Any, path: str, faults: Faults) -> None:
+    _wrong(value, path, faults, "the path of a file")
 
 
 def _wrong(value: Any, path: str, faults: Faults, allowed: str, match: str | None = None) -> None:

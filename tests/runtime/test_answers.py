@@ -45,8 +45,12 @@ def test_suspicion_begins_above_the_threshold(score: float, suspicious: bool) ->
 def test_an_answer_is_one_flat_json_object() -> None:
     outputs = {"p": np.array([[np.nan, np.inf, 0.5, 0.25]], np.float32), "big": np.zeros((1, 40, 40), np.float32)}
     reading = read_outputs(manifest(("p", "raw"), ("big", "raw")), outputs)
-    written = json.dumps(Answer(7, "a.pgm", 1.23456, 0.5, 2, reading).to_dict(), allow_nan=False)
-    assert json.loads(written) == {
+    answer = Answer("door", 7, "a.pgm", 9_000_000, "2026-11-23T05:41:58.000Z", "0" * 64, 1.23456, 0.5, 2, reading)
+    assert json.loads(json.dumps(answer.to_dict(), allow_nan=False)) == {
+        "pipeline": "door",
+        "captured_ns": 9_000_000,
+        "captured_at": "2026-11-23T05:41:58.000Z",
+        "digest": "0" * 64,
         "frame": 7,
         "name": "a.pgm",
         "age_ms": 1.235,

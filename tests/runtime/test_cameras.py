@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from edgemask_runtime.bundle import FrameInput
-from edgemask_runtime.cameras import open_camera
+from edgemask_runtime.cameras import open_source
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.frames import Shot
 
@@ -41,20 +41,20 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_video_gives_every_frame_in_the_graphs_size_and_colour(video: Path) -> None:
-    camera = open_camera(video, RGB)
+    camera = open_source(video, RGB)
     shots = list(camera)
     assert camera.fps == 20
     assert [shot.name for shot in shots] == [f"drive.avi#{number}" for number in range(10)]
     red, _, blue = shots[6].read().mean(axis=(0, 1))
     assert abs(red - 120) < 8
     assert abs(blue - 200) < 8
-    swapped = list(open_camera(video, BGR))[6].read()
+    swapped = list(open_source(video, BGR))[6].read()
     np.testing.assert_array_equal(swapped[:, :, ::-1], shots[6].read())
-    assert next(iter(open_camera(video, GRAY, fps=3))).read().shape == (32, 48, 1)
+    assert next(iter(open_source(video, GRAY, fps=3))).read().shape == (32, 48, 1)
 
 
 def test_a_video_can_loop_and_be_closed(video: Path) -> None:
-    camera = open_camera(video, RGB, loop=True)
+    camera = open_source(video, RGB, loop=True)
     names = []
     for shot in camera:
         names.append(shot.name)
@@ -69,7 +69,7 @@ def test_a_broken_stretch_gives_shots_that_fail(video: Path, tmp_path: Path) -> 
     fourth = [at for at in range(len(content)) if content.startswith(b"\xff\xd8", at)][3]
     content[fourth : fourth + 600] = bytes(600)
     (tmp_path / "broken.avi").write_bytes(content)
-    outcomes = [outcome(shot) for shot in open_camera(tmp_path / "broken.avi", RGB)]
+    outcomes = [outcome(shot) for shot in open_source(tmp_path / "broken.avi", RGB)]
     assert outcomes == [(32, 48, 3)] * 3 + ["this part of the video does not decode"] + [(32, 48, 3)] * 6
 
 
@@ -83,13 +83,13 @@ def outcome(shot: Shot) -> object:
 def test_what_is_no_video_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello")
     with pytest.raises(UserError, match="not a readable video"):
-        open_camera(tmp_path / "text.mp4", RGB)
+        open_source(tmp_path / "text.mp4", RGB)
 
 
 def test_without_pyav_the_extra_is_named(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError) as caught:
-        open_camera(video, RGB)
+        open_source(video, RGB)
     assert caught.value.hint == "pip install 'edgemask-runtime[video]'"
 
 
@@ -99,7 +99,7 @@ def test_images_of_another_size_are_resized_and_it_is_said_once(
     for name in ("a.png", "b.jpg"):
         Image.new("RGB", (96, 64), (255, 0, 0)).save(tmp_path / name)
     with caplog.at_level(logging.WARNING, "edgemaskd"):
-        shots = list(open_camera(tmp_path, RGB))
+        shots = list(open_source(tmp_path, RGB))
     assert shots[0].read().shape == (32, 48, 3)
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path / 'a.png'}: 96x64, resized to the graph's 48x32"
@@ -109,16 +109,16 @@ def test_images_of_another_size_are_resized_and_it_is_said_once(
 def test_an_unreadable_image_stops_the_start(faces: Path) -> None:
     (faces / "3.pgm").write_bytes(b"P5 no")
     with pytest.raises(UserError, match=r"3\.pgm"):
-        open_camera(faces, graph_frame(6, 8, "gray"))
+        open_source(faces, graph_frame(6, 8, "gray"))
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
-        open_camera(tmp_path / "absent", RGB)
+        open_source(tmp_path / "absent", RGB)
 
 
 def test_one_image_is_a_camera(faces: Path) -> None:
-    camera = open_camera(faces / "0.pgm", graph_frame(6, 8, "gray"))
+    camera = open_source(faces / "0.pgm", graph_frame(6, 8, "gray"))
     assert [shot.name for shot in camera] == ["0.pgm"]
     assert camera.fps == 10
 
@@ -148,7 +148,7 @@ def planes() -> list[np.ndarray[Any, Any]]:
 @pytest.mark.parametrize("colour", ["nv12", "i420"])
 def test_a_video_gives_its_own_planes_untouched(lossless: Path, colour: str, stride: int | None) -> None:
     wanted = graph_frame(50, 36, colour, stride=stride, matrix="bt601", range="limited")
-    buffer = next(iter(open_camera(lossless, wanted))).read()
+    buffer = next(iter(open_source(lossless, wanted))).read()
     assert buffer.shape == wanted.shape
     luma, u, v = planes()
     np.testing.assert_array_equal(buffer[:36, :50].ravel(), luma)
@@ -162,17 +162,17 @@ def test_a_video_gives_its_own_planes_untouched(lossless: Path, colour: str, str
 
 def test_a_video_gives_yuyv_with_its_own_luma(lossless: Path) -> None:
     wanted = graph_frame(50, 36, "yuyv", stride=128, matrix="bt601", range="limited")
-    buffer = next(iter(open_camera(lossless, wanted))).read()
+    buffer = next(iter(open_source(lossless, wanted))).read()
     np.testing.assert_array_equal(buffer[:, :100:2].ravel(), planes()[0])
     assert not buffer[:, 100:].any()
 
 
 def test_a_video_is_coded_anew_where_the_graph_takes_another_matrix_and_range(lossless: Path) -> None:
     """FFmpeg's own RGB says what the frame shows; both codings must show it."""
-    shown = next(iter(open_camera(lossless, graph_frame(50, 36, "rgb")))).read().astype(float)
+    shown = next(iter(open_source(lossless, graph_frame(50, 36, "rgb")))).read().astype(float)
     for matrix, span, factors in (("bt601", "limited", (16, 1.164, 1.596)), ("bt709", "full", (0, 1.0, 1.5748))):
         wanted = graph_frame(50, 36, "nv12", matrix=matrix, range=span)
-        buffer = next(iter(open_camera(lossless, wanted))).read().astype(float)
+        buffer = next(iter(open_source(lossless, wanted))).read().astype(float)
         red = (buffer[:36] - factors[0]) * factors[1]
         red += factors[2] * (buffer[36:, 1::2] - 128).repeat(2, 0).repeat(2, 1)
         assert np.abs(red - shown[..., 0]).mean() < 1.5
@@ -181,7 +181,7 @@ def test_a_video_is_coded_anew_where_the_graph_takes_another_matrix_and_range(lo
 def test_a_folder_gives_the_graphs_format(tmp_path: Path) -> None:
     Image.new("RGB", (48, 32), (255, 0, 0)).save(tmp_path / "red.png")
     wanted = graph_frame(48, 32, "nv12", stride=64, matrix="bt601", range="full")
-    buffer = next(iter(open_camera(tmp_path, wanted))).read()
+    buffer = next(iter(open_source(tmp_path, wanted))).read()
     assert buffer.shape == (48, 64)
     assert (buffer[:32, :48] == 76).all()
     assert (buffer[32:, :48:2] == 85).all()

@@ -3,6 +3,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import pytest
 
 from edgemask_runtime.answers import Answer
 from edgemask_runtime.bundle import Bundle
-from edgemask_runtime.cameras import open_camera
+from edgemask_runtime.cameras import open_source
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.frames import Frame, Mailbox, Shot
+from edgemask_runtime.frames import Frame, Mailbox, Shot, wall_clock
 from edgemask_runtime.pipeline import Line
 from edgemask_runtime.predictor import Predictor
 
@@ -24,7 +26,7 @@ class Camera:
     """Gives `count` shots at a pace; `reads` notes which of them were decoded."""
 
     def __init__(self, count: int, fps: float, read: Any = lambda number: picture(number % 4)) -> None:
-        self.fps = fps
+        self.fps, self.live = fps, False
         self.count, self._read = count, read
         self.reads: list[int] = []
         self.closed = False
@@ -42,16 +44,22 @@ class Camera:
 
 
 class Sink:
+    wants_pixels = False
+
     def __init__(self, delay_s: float = 0.0, error: Exception | None = None) -> None:
         self.answers: list[Answer] = []
+        self.invalid: list[str] = []
         self.closed = False
         self._delay_s, self._error = delay_s, error
 
-    def write(self, answer: Answer) -> None:
+    def write(self, answer: Answer, pixels: Any) -> None:
         time.sleep(self._delay_s)
         if self._error:
             raise self._error
         self.answers.append(answer)
+
+    def invalidate(self, reason: str) -> None:
+        self.invalid.append(reason)
 
     def close(self) -> None:
         self.closed = True
@@ -64,7 +72,7 @@ def predictor(make_bundle: MakeBundle) -> Predictor:
 
 def run(predictor: Predictor, camera: Any, sink: Sink, **options: Any) -> Line:
     finished = threading.Event()
-    line = Line(predictor, camera, [sink], finished.set, **options)
+    line = Line("door", predictor, camera, [sink], finished.set, **options)
     line.start()
     assert finished.wait(10)
     line.stop()
@@ -145,7 +153,7 @@ def test_max_frames_ends_an_endless_source(predictor: Predictor) -> None:
 
 
 def test_stop_ends_a_paced_camera_at_once(predictor: Predictor) -> None:
-    line = Line(predictor, Camera(10**9, fps=0.01), [Sink()], lambda: None)
+    line = Line("door", predictor, Camera(10**9, fps=0.01), [Sink()], lambda: None)
     line.start()
     started_s = time.monotonic()
     line.stop()
@@ -198,13 +206,59 @@ def test_the_mailbox_keeps_the_newest_and_counts_the_rest() -> None:
 
 def test_a_folder_camera_reads_what_it_lists(predictor: Predictor, faces: Path) -> None:
     sink = Sink()
-    run(predictor, open_camera(faces, predictor.manifest.frame, fps=0, loop=True), sink, max_frames=9)
+    run(predictor, open_source(faces, predictor.manifest.frame, fps=0, loop=True), sink, max_frames=9)
     assert [answer.name for answer in sink.answers] == [f"{number % 6}.pgm" for number in range(9)]
 
 
 def test_an_image_that_turns_bad_is_skipped(predictor: Predictor, faces: Path) -> None:
-    camera = open_camera(faces, predictor.manifest.frame, fps=0)
+    camera = open_source(faces, predictor.manifest.frame, fps=0)
     (faces / "2.pgm").write_bytes(b"P5")
     sink = Sink()
     assert run(predictor, camera, sink).counters.failed == 1
     assert len(sink.answers) == 5
+
+
+def test_every_shot_is_released_and_its_own_time_of_capture_travels_along(predictor: Predictor) -> None:
+    released: list[int] = []
+    taken_ns = [time.monotonic_ns() - 3_000_000 * (number + 1) for number in range(5)]
+
+    class Buffers(Camera):
+        def __iter__(self) -> Iterator[Shot]:
+            for number in range(5):
+                yield Shot(f"{number}", lambda: picture(1), taken_ns[number], partial(released.append, number))
+
+    sink = Sink()
+    run(predictor, Buffers(5, fps=0), sink)
+    assert released == list(range(5))
+    assert [answer.captured_ns for answer in sink.answers] == taken_ns
+    assert all(answer.age_ms >= 3 for answer in sink.answers)
+    assert {(answer.pipeline, answer.digest) for answer in sink.answers} == {("door", predictor.digest)}
+
+
+def test_a_replaced_frame_is_released() -> None:
+    released: list[int] = []
+    mailbox = Mailbox()
+    for number in range(3):
+        mailbox.put(Frame(Shot("", lambda: picture(0), None, partial(released.append, number)), number, 0))
+    mailbox.close()
+    mailbox.put(Frame(Shot("", lambda: picture(0), None, partial(released.append, 3)), 3, 0))
+    assert released == [0, 1, 3]
+
+
+def test_a_sink_that_wants_pixels_gets_a_copy_of_the_frame(predictor: Predictor) -> None:
+    class Snapshots(Sink):
+        wants_pixels = True
+
+        def write(self, answer: Answer, pixels: Any) -> None:
+            super().write(answer, pixels)
+            self.pixels = pixels
+
+    shown, sink = picture(2), Snapshots()
+    run(predictor, Camera(1, fps=0, read=lambda _: shown), sink)
+    assert not np.shares_memory(shown, sink.pixels)
+    np.testing.assert_array_equal(sink.pixels, picture(2))
+
+
+def test_the_wall_clock_tells_a_monotonic_moment() -> None:
+    told = datetime.fromisoformat(wall_clock(time.monotonic_ns() - 5_000_000_000))
+    assert abs((datetime.now(timezone.utc) - told).total_seconds() - 5) < 2

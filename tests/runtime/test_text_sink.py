@@ -7,12 +7,14 @@ from pathlib import Path
 from edgemask_runtime.answers import Answer, Quantity, Reading
 from edgemask_runtime.detections import Detection
 from edgemask_runtime.labels import Guess
-from edgemask_runtime.sinks import open_sink
+from edgemask_runtime.sinks import SinkContext, open_sink, sink_settings
+
+from .tiny import manifest_of
 
 
 def written(reading: Reading, target: Path) -> str:
-    sink = open_sink("text", target)
-    sink.write(Answer(7, "door.png", 3.25, 1.75, 0, reading))
+    sink = open_sink("text", sink_settings("text")(target), SinkContext("door", manifest_of(b"", "onnxruntime", False)))
+    sink.write(Answer("door", 7, "door.png", 0, "2026-11-23T05:41:58.000Z", "0" * 64, 3.25, 1.75, 0, reading), None)
     sink.close()
     return target.read_text()
 

@@ -13,7 +13,7 @@ from PIL import Image
 import edgemask
 from edgemask.models import read_model
 from edgemask.recipe import parse_recipe
-from edgemask_runtime.cameras import open_camera
+from edgemask_runtime.cameras import open_source
 
 from .files import FOLDER
 from .pictures import FOLDER as IMAGES
@@ -80,7 +80,7 @@ def test_planes_are_answered_as_rgb_is(video: Path, usual: np.ndarray[Any, Any],
     text = RECIPE.format(model=MODEL, side=SIDE, frame=frame, steps=steps)
     artefact = edgemask.bake(recipe=parse_recipe(text, Path("edgemask.toml"))).artefact
     engine = artefact.model.open()
-    shots = open_camera(video, artefact.label.frame)
+    shots = open_source(video, artefact.label.frame)
     given = np.concatenate([engine.run({"frame": shot.read()[None]})["probabilities"] for shot in shots])
     assert len(given) == len(GARMENTS)
     np.testing.assert_array_equal(given.argmax(1), usual.argmax(1))

@@ -1,8 +1,7 @@
-"""Cameras behind one lazy table: only the one that is chosen is imported."""
+"""Cameras behind one lazy table: one file, one kind of source; only the one that is chosen is imported."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.frames import Shot
 from edgemask_runtime.images import SUFFIXES
 from edgemask_runtime.manifest import FrameInput
+from edgemask_runtime.tables import chosen
 
 CAMERAS = {
     "folder": "edgemask_runtime.cameras.folder:FolderCamera",
@@ -18,29 +18,51 @@ CAMERAS = {
 }
 
 
+class SourceLost(UserError):
+    """A source that was there and is not any more; a live one is opened again."""
+
+
 class Camera(Protocol):
-    """Gives shots in the size and colour of the graph's frame, until it ends."""
+    """Gives shots in the size and colour of the graph's frame, until it ends.
+
+    A class of the table has its settings, a frozen dataclass, as `Settings`, and is made with them and the graph's
+    `FrameInput`; UserError when it cannot be opened.
+    """
+
+    @property
+    def live(self) -> bool:
+        """Whether it shows what happens now: it is opened again when it is lost or stalls; another one just ends."""
 
     @property
     def fps(self) -> float:
-        """The pace; 0 is as fast as the frames are taken, so that none is dropped."""
+        """The pace; 0 is as fast as the frames are taken, so that none of a source that is not live is dropped."""
 
     def __iter__(self) -> Iterator[Shot]:
-        """Give the shots; UserError when the source breaks off."""
+        """Give the shots; SourceLost or another UserError when the source breaks off."""
 
     def close(self) -> None:
-        """Let go of the source; may be called while another thread iterates."""
+        """Let go of the source; may be called while another thread iterates, whose wait then ends."""
 
 
-def open_camera(source: Path, frame: FrameInput, *, fps: float | None = None, loop: bool = False) -> Camera:
-    """Open the camera that fits the path; `fps` None is the source's own pace. UserError when it cannot be read."""
-    module, _, attribute = CAMERAS[_kind(source)].partition(":")
-    factory: Any = getattr(importlib.import_module(module), attribute)
-    camera: Camera = factory(source, frame, fps=fps, loop=loop)
+def camera_settings(kind: str) -> Any:
+    """The dataclass of that kind's settings, without `kind`; UserError for an unknown kind."""
+    return chosen(CAMERAS, kind, "kind of source").Settings
+
+
+def open_camera(kind: str, settings: Any, frame: FrameInput) -> Camera:
+    """Open the camera of that kind with its settings; UserError when it cannot be read."""
+    camera: Camera = chosen(CAMERAS, kind, "kind of source")(settings, frame)
     return camera
 
 
-def _kind(source: Path) -> str:
+def open_source(source: Path, frame: FrameInput, *, fps: float | None = None, loop: bool = False) -> Camera:
+    """Open the camera that fits the path; `fps` None is the source's own pace. UserError when it cannot be read."""
+    kind = kind_of(source)
+    return open_camera(kind, camera_settings(kind)(source, fps=fps, loop=loop), frame)
+
+
+def kind_of(source: Path) -> str:
+    """The kind of camera for a file or folder; UserError when there is none."""
     if not source.exists():
         raise UserError(
             f"{source}: no such file or folder", hint="--source takes a folder of images, an image or a video"

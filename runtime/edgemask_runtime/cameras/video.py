@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from edgemask_runtime.formats import Pixels, assembled
 from edgemask_runtime.frames import Shot
 from edgemask_runtime.images import in_format, recolour
 from edgemask_runtime.manifest import FrameInput
+from edgemask_runtime.strict_json import between
 
 DEFAULT_FPS = 25.0
 PLANES = {"nv12": ("nv12", (1, 1)), "i420": ("yuv420p", (1, 0.5, 0.5)), "yuyv": ("yuyv422", (2,))}
@@ -24,15 +26,27 @@ RANGES = {"limited": "MPEG", "full": "JPEG"}
 UNSPECIFIED = 0
 
 
+@dataclass(frozen=True)
+class VideoSettings:
+    """A video file, the pace (None: its own), and whether it begins again when it ends."""
+
+    path: Path
+    fps: float | None = field(default=None, metadata=between(0, 1000))
+    loop: bool = False
+
+
 class VideoCamera:
     """Every frame is decoded, as the codec needs it; only the frames that are taken are converted."""
 
-    def __init__(self, source: Path, frame: FrameInput, *, fps: float | None = None, loop: bool = False) -> None:
-        self._av = _import_av(source)
-        self._source, self._frame, self._loop = source, frame, loop
+    Settings = VideoSettings
+    live = False
+
+    def __init__(self, settings: VideoSettings, frame: FrameInput) -> None:
+        self._av = _import_av(settings.path)
+        self._source, self._frame, self._loop = settings.path, frame, settings.loop
         with self._open() as container:
             rate = container.streams.video[0].average_rate
-        self.fps = float(rate or DEFAULT_FPS) if fps is None else fps
+        self.fps = float(rate or DEFAULT_FPS) if settings.fps is None else settings.fps
         self._closed = False
 
     def __iter__(self) -> Iterator[Shot]:

@@ -1,12 +1,14 @@
-"""Sinks behind one lazy table: where answers go."""
+"""Sinks behind one lazy table: one file, one place where answers go."""
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgemask_runtime.answers import Answer
+from edgemask_runtime.formats import Pixels
+from edgemask_runtime.manifest import Manifest
+from edgemask_runtime.tables import chosen
 
 SINKS = {
     "jsonl": "edgemask_runtime.sinks.jsonl:JsonLines",
@@ -14,19 +16,40 @@ SINKS = {
 }
 
 
-class Sink(Protocol):
-    """Takes answers one by one, from one thread."""
+@dataclass(frozen=True)
+class SinkContext:
+    """What a sink may know of where its answers come from: the pipeline's name, and what the bundle states."""
 
-    def write(self, answer: Answer) -> None:
+    pipeline: str
+    manifest: Manifest
+
+
+class Sink(Protocol):
+    """Takes answers one by one, all from one thread of its own.
+
+    A class of the table has its settings, a frozen dataclass, as `Settings`, and is made with them and a
+    `SinkContext`. UserError from `write` or `invalidate` is a fault that may pass: the next answer is tried again.
+    """
+
+    wants_pixels: bool
+    """Whether `write` gets a copy of the frame."""
+
+    def write(self, answer: Answer, pixels: Pixels | None) -> None:
         """Deliver one answer; UserError when it cannot be delivered."""
+
+    def invalidate(self, reason: str) -> None:
+        """Say that there is no valid answer any more: nothing newer came, or what came was too old."""
 
     def close(self) -> None:
         """Deliver what is still held back and let go."""
 
 
-def open_sink(name: str, target: Path | None) -> Sink:
-    """Open the sink of that name on a file, or on standard output when `target` is None."""
-    module, _, attribute = SINKS[name].partition(":")
-    factory: Any = getattr(importlib.import_module(module), attribute)
-    sink: Sink = factory(target)
+def sink_settings(kind: str) -> Any:
+    """The dataclass of that kind's settings, without `kind`; UserError for an unknown kind."""
+    return chosen(SINKS, kind, "kind of sink").Settings
+
+
+def open_sink(kind: str, settings: Any, context: SinkContext) -> Sink:
+    """Open the sink of that kind with its settings; UserError when it cannot be opened."""
+    sink: Sink = chosen(SINKS, kind, "kind of sink")(settings, context)
     return sink

@@ -15,3 +15,7 @@ class TextLines(JsonLines):
         suspicion = "  SUSPICIOUS" if answer.reading.suspicious else ""
         times = f"{answer.latency_ms:.1f} ms, age {answer.age_ms:.1f} ms"
         return f"{answer.frame:6}  {answer.name:20}  {told:40}{suspicion}  {times}"
+
+    def no_answer(self, reason: str) -> str:
+        """Return what says that there is no valid answer."""
+        return f"{'-':>6}  {self._pipeline:20}  no valid answer: {reason}"
