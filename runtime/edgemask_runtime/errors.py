@@ -20,6 +20,10 @@ class UserError(Exception):
         self.hint = hint
 
 
+class ModelDown(UserError):
+    """The model's process is gone and is being started again: no answer for this frame, later ones may have one."""
+
+
 def closest(word: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed word most like `word`, or None when none is near."""
     matches = difflib.get_close_matches(word, list(allowed), n=1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgemask_runtime.answers import Reading, read_outputs
 from edgemask_runtime.bundle import Bundle, EntropyInput, Manifest, payload_digest
-from edgemask_runtime.engines import ENGINES, Array, Engine, open_engine
+from edgemask_runtime.engines import ENGINES, Array, Engine, EngineInfo, open_engine
 from edgemask_runtime.entropy import draw_seed, expand
 from edgemask_runtime.errors import UserError, unknown
 from edgemask_runtime.formats import Pixels
@@ -20,12 +20,23 @@ from edgemask_runtime.keys import read_key
 class Served(Protocol):
     """What the frames of cameras and clients are given to; `manifest` states all outputs, `digest` is the bundle's."""
 
-    manifest: Manifest
-    digest: str
-    engine: Engine
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+
+    @property
+    def digest(self) -> str:
+        """The bundle's."""
+
+    @property
+    def engine(self) -> EngineInfo:
+        """What runs it."""
 
     def predict(self, frames: Pixels) -> dict[str, Array]:
-        """Run uint8 [N, height, width, channels] and return every output by name."""
+        """Run uint8 [N, height, width, channels] and return every output by name.
+
+        ModelDown while the model is being restarted; it is worth asking again, but not for this frame.
+        """
 
     def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
         """What row `row` of the outputs means."""
@@ -38,7 +49,8 @@ class Predictor:
         _check_graph(manifest, engine)
         self.manifest = manifest
         self.digest = payload_digest(manifest)
-        self.engine = engine
+        self.engine = engine.info
+        self._engine = engine
         self._key = None if key is None else np.frombuffer(key, np.uint8)
         self._entered = Lock()
 
@@ -63,7 +75,7 @@ class Predictor:
         if self.manifest.key and self._key is not None:
             feeds[self.manifest.key.name] = np.tile(self._key, (len(frames), 1))
         with self._entered:
-            return self.engine.run(feeds)
+            return self._engine.run(feeds)
 
     def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
         """What row `row` of the outputs means."""

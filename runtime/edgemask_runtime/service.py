@@ -68,7 +68,7 @@ def _start(predictor: Served, options: Options, reasons: SimpleQueue[int], runni
     if options.listen != NO_HTTP:
         _start_http(predictor, options.listen, running)
     engine, manifest = predictor.engine, predictor.manifest
-    log.info("%s for %s on %s %s", manifest.name, manifest.target, engine.name, engine.version)
+    log.info("%s for %s on %s, %s", manifest.name, manifest.target, engine, engine.provider)
     if line:
         running.callback(lambda: log.info("%s", line.summary()))
         running.callback(line.stop)

@@ -33,8 +33,9 @@ def test_the_tensors_are_described(engine: Engine) -> None:
         "probabilities": ("float32", (CLASSES,)),
     }
     batch = {info.shape[0] for info in engine.inputs}
-    assert batch == ({None} if engine.name == "onnxruntime" else {1})
-    assert engine.version[0].isdigit()
+    assert batch == ({None} if engine.info.name == "onnxruntime" else {1})
+    assert engine.info.version[0].isdigit()
+    assert engine.info.provider == {"onnxruntime": "cpu", "litert": "xnnpack"}[engine.info.name]
 
 
 def test_an_engine_answers_and_its_outputs_are_copies(engine: Engine) -> None:

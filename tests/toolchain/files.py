@@ -68,7 +68,7 @@ def baked_answer(model: Model, data: bytes, feeds: Mapping[str, Array]) -> dict[
 
 def _batched(engine: Engine, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """All samples at once where an ONNX model's batch is free, else one by one."""
-    if engine.name == "onnxruntime" and engine.inputs[0].shape[0] is None:
+    if engine.info.name == "onnxruntime" and engine.inputs[0].shape[0] is None:
         return engine.run(feeds)
     count = len(next(iter(feeds.values())))
     answers = [engine.run({name: feed[i : i + 1] for name, feed in feeds.items()}) for i in range(count)]

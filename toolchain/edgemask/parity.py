@@ -157,7 +157,7 @@ class _Trial:
         data, self._probes = model.probe([*self._ends.values(), *self._entry, *inner])
         self._probed = open_engine(model.engine, data)
         self._engine = model.open()
-        self.engine_name = f"{self._engine.name} {self._engine.version}"
+        self.engine_name = str(self._engine.info)
 
     def draw(self, batch: int, *, entropy: int = 0, key: int = 0) -> _Drawn:
         """The draws of these numbers, the same ones every time; a published key is what it is."""

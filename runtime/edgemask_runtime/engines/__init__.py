@@ -9,22 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from edgemask_runtime.engines.tensors import Array, TensorInfo
+from edgemask_runtime.engines.tensors import Array, EngineInfo, TensorInfo
 from edgemask_runtime.errors import UserError, unknown
 
-__all__ = ["ENGINES", "Array", "Engine", "TensorInfo", "available", "open_engine"]
+__all__ = ["ENGINES", "Array", "Engine", "EngineInfo", "TensorInfo", "available", "open_engine"]
 
 
 class Engine(Protocol):
     """A loaded model: `run` takes exactly `inputs` and gives all of `outputs`, both by name."""
 
     @property
-    def name(self) -> str:
-        """The engine's name in the table."""
-
-    @property
-    def version(self) -> str:
-        """The version of the installed engine."""
+    def info(self) -> EngineInfo:
+        """Its name in the table, its version, and the provider in use."""
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import onnxruntime
 
-from edgemask_runtime.engines.tensors import Array, TensorInfo, check_feeds
+from edgemask_runtime.engines.tensors import Array, EngineInfo, TensorInfo, check_feeds
 from edgemask_runtime.errors import UserError, one_line
 
+CPU = "cpu"
 NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 
 
@@ -20,8 +21,7 @@ class OnnxruntimeEngine:
     def __init__(self, name: str, model: bytes | Path, *, threads: int = 1, preserve_all_tensors: bool = False) -> None:
         if preserve_all_tensors:
             raise UserError(f"{name} keeps no intermediate tensors", hint="add them to the graph's outputs")
-        self.name = name
-        self.version: str = onnxruntime.__version__
+        self.info = EngineInfo(name, onnxruntime.__version__, CPU)
         self._session = _open_session(model, threads)
         self.inputs = tuple(map(_describe, self._session.get_inputs()))
         self.outputs = tuple(map(_describe, self._session.get_outputs()))
@@ -33,11 +33,11 @@ class OnnxruntimeEngine:
         try:
             return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
         except Exception as error:
-            raise UserError(f"{self.name}: the model fails on this input: {one_line(error)}") from error
+            raise UserError(f"{self.info.name}: the model fails on this input: {one_line(error)}") from error
 
     def tensor(self, name: str) -> Array:
         """Refuse: a session gives only its outputs."""
-        raise UserError(f"{self.name} keeps no intermediate {name!r}", hint="add it to the graph's outputs")
+        raise UserError(f"{self.info.name} keeps no intermediate {name!r}", hint="add it to the graph's outputs")
 
 
 def _open_session(model: bytes | Path, threads: int) -> Any:

@@ -15,6 +15,18 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
+class EngineInfo:
+    """The engine in use, the version that is installed, and the provider that runs the graph: cpu, xnnpack, cuda ..."""
+
+    name: str
+    version: str
+    provider: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True)
 class TensorInfo:
     """A named tensor: numpy's dtype name, the shape with None for a free axis, (scale, zero point) if quantised."""
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from edgemask_runtime.engines.chatter import without_info
-from edgemask_runtime.engines.tensors import Array, TensorInfo, check_feeds
+from edgemask_runtime.engines.tensors import Array, EngineInfo, TensorInfo, check_feeds
 from edgemask_runtime.errors import UserError, one_line
 from edgemask_runtime.files import read_bytes
 
 PACKAGES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
+CPU, XNNPACK = "cpu", "xnnpack"
 IDENTIFIER = b"TFL3"
 MAX_MODEL_BYTES = 1 << 31
 
@@ -26,9 +27,9 @@ class TfliteEngine:
     """One interpreter; inputs and outputs have the signature's names if the file has one, else the tensors' names."""
 
     def __init__(self, name: str, model: bytes | Path, *, threads: int = 1, preserve_all_tensors: bool = False) -> None:
-        self.name = name
-        self.version: str = importlib.import_module(PACKAGES[name]).__version__
+        version: str = importlib.import_module(PACKAGES[name]).__version__
         self._interpreter = _open_interpreter(name, model, threads, preserve_all_tensors)
+        self.info = EngineInfo(name, version, _provider(self._interpreter))
         self._preserves = preserve_all_tensors
         self._inputs, self._outputs = _named_details(self._interpreter)
         self.inputs = tuple(_describe(name, details) for name, details in self._inputs.items())
@@ -41,7 +42,7 @@ class TfliteEngine:
             self._feed(feeds)
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            raise UserError(f"{self.name}: the model fails on this input: {one_line(error)}") from error
+            raise UserError(f"{self.info.name}: the model fails on this input: {one_line(error)}") from error
         return {name: self._interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
 
     def tensor(self, name: str) -> Array:
@@ -80,6 +81,12 @@ def _open_interpreter(name: str, model: bytes | Path, threads: int, preserve_all
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{name} does not load the model: {one_line(error)}") from error
     return interpreter
+
+
+def _provider(interpreter: Any) -> str:
+    """XNNPACK where it took a part of the graph over; the interpreter says so nowhere else."""
+    operators = interpreter._get_ops_details()
+    return XNNPACK if any(operator["op_name"] == "DELEGATE" for operator in operators) else CPU
 
 
 def _check_identifier(name: str, content: bytes) -> None:

@@ -27,7 +27,7 @@ class Shipped:
         self._key = None if key is None else np.frombuffer(key, np.uint8)
         self._scores, self._best = _outputs(artefact)
         self.is_random = artefact.label.entropy is not None
-        self.engine_name = f"{self._engine.name} {self._engine.version}"
+        self.engine_name = str(self._engine.info)
         self.sha256 = artefact.model.sha256
         self.classes = classes
 
