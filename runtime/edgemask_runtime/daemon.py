@@ -12,7 +12,6 @@ from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.errors import UserError, run_main
 from edgemask_runtime.keys import new_key
 from edgemask_runtime.service import Options, serve
-from edgemask_runtime.sinks import SINKS
 
 DEFAULT_LISTEN = "127.0.0.1:8700"
 
@@ -53,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--loop", action="store_true", help="begin the source again when it ends")
     run.add_argument("--threads", type=_count, default=1, metavar="N", help="threads of the engine (default 1)")
     run.add_argument("--output", type=Path, metavar="FILE", help="append the answers to FILE instead of stdout")
-    run.add_argument("--format", choices=SINKS, default="jsonl", help="how answers are written (default %(default)s)")
+    run.add_argument(
+        "--format", choices=("jsonl", "text"), default="jsonl", help="how answers are written (default %(default)s)"
+    )
     run.add_argument("--engine", metavar="NAME", help="another engine for the bundle's model format")
     return parser
 

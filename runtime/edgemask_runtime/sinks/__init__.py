@@ -12,6 +12,7 @@ from edgemask_runtime.tables import chosen
 
 SINKS = {
     "jsonl": "edgemask_runtime.sinks.jsonl:JsonLines",
+    "socket": "edgemask_runtime.sinks.socket:SocketLines",
     "text": "edgemask_runtime.sinks.text:TextLines",
 }
 
