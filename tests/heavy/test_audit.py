@@ -25,6 +25,7 @@ from edgemask.auditing.campaign import Subject, Task, execute  # noqa: E402
 from edgemask.auditing.corruptions import CORRUPTIONS, corrupted  # noqa: E402
 from edgemask.auditing.indicators import Indicator  # noqa: E402
 from edgemask.auditing.outcome import Report  # noqa: E402
+from edgemask.auditing.setting import setting_of  # noqa: E402
 from edgemask.auditing.threat import Threat, parse_eps  # noqa: E402
 from edgemask.auditing.verdict import judge  # noqa: E402
 from edgemask.recipe import read_recipe  # noqa: E402
@@ -114,11 +115,9 @@ def test_no_figure_lies_above_autoattacks(home: Path) -> None:
 
     report = audited(home, "cln", eps="0.1")
     images, labels = digits(N)
-    subject = Subject(read_recipe(recipe(home, "cln")), Threat("linf", 0.1), images, labels)
     from edgemask.auditing.attacks import planar, view
-    from edgemask.auditing.setting import target_of
 
-    target, _ = target_of(subject.recipe, subject.threat, images)
+    target = setting_of(read_recipe(recipe(home, "cln")), images).target(Threat("linf", 0.1))
     peer = AutoAttack(view(target.defence, "exact", 1, 0), norm="Linf", eps=0.1, version="custom", device="cpu")
     peer.attacks_to_run = ["apgd-ce", "apgd-dlr"]
     peer.apgd.n_restarts = 1
@@ -156,7 +155,8 @@ def test_the_files_say_what_the_report_says(home: Path) -> None:
 
 def test_examples_keep_the_bound_in_whole_levels(home: Path) -> None:
     images, labels = digits(8)
-    subject = Subject(read_recipe(recipe(home, "cln", 'kind = "jpeg"')), Threat("l2", 1.5), images, labels)
+    setting = setting_of(read_recipe(recipe(home, "cln", 'kind = "jpeg"')), images)
+    subject = Subject(setting, Threat("l2", 1.5), images, labels)
     found = execute(subject, Task(Apgd(), 0, 8)).found
     assert found.dtype == np.uint8
     assert subject.threat.holds(images, found).all()

@@ -130,7 +130,7 @@ def bake_plan(made: Plan) -> Baked:
     """Bake in memory, walk the graph, and run it against the reference on random frames; UserError if they differ."""
     if made.quantised:
         made.quantised.require()
-    artefact = _grafted(made)
+    artefact = grafted(made)
     measured = task_figures(made, artefact)
     if made.quantised and measured:
         made.quantised.require_metric(measured)
@@ -147,13 +147,14 @@ def task_figures(made: Plan, artefact: Artefact | None = None) -> Measured | Non
     key = secret_key(made.recipe, made.chain)
     exact = replace(made, source=found.trained, chain=found.trained_chain)
     contenders = [
-        baked_contender(_grafted(exact), TRAINED, key),
-        baked_contender(artefact or _grafted(made), QUANTISED, key),
+        baked_contender(grafted(exact), TRAINED, key),
+        baked_contender(artefact or grafted(made), QUANTISED, key),
     ]
     return measure(contenders, found.data)
 
 
-def _grafted(made: Plan) -> Artefact:
+def grafted(made: Plan) -> Artefact:
+    """The file that a plan makes, not tested yet."""
     label = _label(made)
     data = made.source.graft(made.chain, label.to_json(), made.published_key, _card(label))
     return as_artefact(type(made.source)(made.source.path, data))

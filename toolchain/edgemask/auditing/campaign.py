@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from edgemask import __version__
 from edgemask.auditing.attacks import Attack, Target
-from edgemask.auditing.setting import target_of
+from edgemask.auditing.setting import Setting
 from edgemask.auditing.shipped import Labels, Shipped
 from edgemask.auditing.threat import Threat
-from edgemask.recipe import Recipe
 from edgemask_runtime.files import write_atomic
 from edgemask_runtime.formats import Pixels
 
@@ -34,17 +33,17 @@ CHOOSING, JUDGING = range(1000, 1010), range(2000, 2020)
 SEED = 20180710
 
 _targets: dict[str, Target] = {}
+_subjects: list[Subject] = []
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A recipe under attack, and the frames with their labels."""
+    """What is under attack, and the frames with their labels."""
 
-    recipe: Recipe
+    setting: Setting
     threat: Threat
     frames: Pixels
     labels: Labels
-    key: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,8 @@ def _computed(subject: Subject, tasks: Sequence[Task], workers: int) -> Iterator
         for task in tasks:
             yield task, execute(subject, task)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _alone, ()) as pool:
-        futures: dict[Future[Outcome], Task] = {pool.submit(execute, subject, task): task for task in tasks}
+    with ProcessPoolExecutor(workers, get_context("spawn"), _alone, (subject,)) as pool:
+        futures: dict[Future[Outcome], Task] = {pool.submit(_execute_here, task): task for task in tasks}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -135,16 +134,21 @@ def _computed(subject: Subject, tasks: Sequence[Task], workers: int) -> Iterator
             raise
 
 
-def _alone() -> None:
-    """Ctrl-C is the parent's to handle."""
+def _alone(subject: Subject) -> None:
+    """Begin a process that works on this subject; Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _subjects.append(subject)
+
+
+def _execute_here(task: Task) -> Outcome:
+    return execute(_subjects[-1], task)
 
 
 def _target(subject: Subject) -> Target:
     """What is attacked, made once in a process."""
-    name = f"{subject.recipe!r} {subject.threat!r} {_digest(subject.key or b'')}"
+    name = f"{subject.setting.digest} {subject.threat!r}"
     if name not in _targets:
-        _targets[name], _ = target_of(subject.recipe, subject.threat, subject.frames, subject.key)
+        _targets[name] = subject.setting.target(subject.threat)
     return _targets[name]
 
 
@@ -154,10 +158,8 @@ def _shards(count: int) -> list[tuple[int, int]]:
 
 def _subject_name(subject: Subject) -> str:
     """A digest of all that a result depends on, but for the attack."""
-    recipe = subject.recipe
-    files = [recipe.model_path] + ([recipe.folder / recipe.model.labels] if recipe.model.labels else [])
-    parts = [repr(recipe), repr(subject.threat), __version__, *(_digest(file.read_bytes()) for file in files)]
-    parts += [_digest(subject.frames.tobytes()), _digest(subject.labels.tobytes()), _digest(subject.key or b"")]
+    parts = [subject.setting.digest, repr(subject.threat), __version__]
+    parts += [_digest(subject.frames.tobytes()), _digest(subject.labels.tobytes())]
     return _digest("\n".join(parts).encode())
 
 

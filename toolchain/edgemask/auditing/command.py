@@ -15,7 +15,7 @@ from edgemask.auditing.outcome import Report
 from edgemask.auditing.page import page
 from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import Norm, Threat, parse_eps
-from edgemask.baking import plan
+from edgemask.baking import Plan, plan
 from edgemask.errors import UserError
 from edgemask.metrics.data import Data
 from edgemask.metrics.reading import read_data
@@ -49,6 +49,7 @@ class Ask:
 def answer(ask: Ask, progress: Callable[[int, int], None]) -> Report:
     """Carry the audit out, and write what it found as JSON and as a page."""
     recipe, threat = read_recipe(ask.recipe), Threat(ask.norm, parse_eps(ask.eps))
+    made = plan(recipe=recipe)
     others = {name: _other(recipe, model) for name, model in compared(ask.compare).items()}
     frames, labels = _frames(read_data(ask.data, recipe.labels()).limited(ask.limit), recipe)
     folder = _folder(ask.out)
@@ -56,13 +57,13 @@ def answer(ask: Ask, progress: Callable[[int, int], None]) -> Report:
         for file in (folder / KEPT).glob("*.npz"):
             file.unlink()
     order = Order(
-        recipe=recipe,
+        plan=made,
         threat=threat,
         frames=frames,
         labels=labels,
         kept=folder / KEPT,
         budget=ask.budget,
-        key=_key(recipe, ask.key) if ask.key else None,
+        key=_key(made, ask.key) if ask.key else None,
         least=ask.least,
         compare=others,
         workers=ask.workers,
@@ -107,8 +108,7 @@ def compared(texts: Sequence[str]) -> dict[str, Path]:
     return {name: Path(model) for name, _, model in pairs}
 
 
-def _key(recipe: Recipe, path: Path) -> bytes:
-    size = plan(recipe=recipe).chain.key_bytes
-    if not size:
-        raise UserError(f"{recipe.name} takes no key", "leave --key out")
-    return read_key(path, size)
+def _key(made: Plan, path: Path) -> bytes:
+    if not made.chain.key_bytes:
+        raise UserError(f"{made.recipe.name} takes no key", "leave --key out")
+    return read_key(path, made.chain.key_bytes)

@@ -17,11 +17,11 @@ from edgemask.auditing.campaign import JUDGING, Outcome, Subject, Task, processo
 from edgemask.auditing.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from edgemask.auditing.indicators import Indicator, of_gradient, of_randomness, of_rows
 from edgemask.auditing.outcome import Report, Row
-from edgemask.auditing.setting import target_of, undefended_recipe
+from edgemask.auditing.setting import Scene, Setting, scene_of, setting_of
 from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import Threat
 from edgemask.auditing.verdict import MIN_ROBUST_ACCURACY, judge
-from edgemask.baking import plan
+from edgemask.baking import Plan
 from edgemask.errors import UserError
 from edgemask.metrics.intervals import Figure, Statistic, figure
 from edgemask.recipe import Recipe
@@ -38,9 +38,12 @@ Shares = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of an audit; `compare` names recipes that go through the same attacks as the undefended model."""
+    """What is asked of an audit; `compare` names recipes that go through the same attacks as the undefended model.
 
-    recipe: Recipe
+    `frames` are the camera's.
+    """
+
+    plan: Plan
     threat: Threat
     frames: Pixels
     labels: Labels
@@ -63,11 +66,13 @@ class _Trial:
 
 def carry_out(order: Order) -> Report:
     """Run every attack of the budget and judge; UserError when the model does no better than chance on the data."""
-    target, why_not = target_of(order.recipe, order.threat, order.frames, order.key)
+    scene = scene_of(order.plan, order.frames, order.key)
+    target, why_not = scene.file.target(order.threat), scene.file.no_gradient
+    camera, order = order.frames, replace(order, frames=scene.frames)
     clean = rightness(target.shipped, order.frames, order.labels, JUDGING)
     classes = target.shipped.classes
     _check(order, classes, clean)
-    found = _run(order, _trials(order, target))
+    found = _run(order, _trials(order, scene, target, _others(order, camera)))
     worst = _worst(found[FILE].values(), clean)
     signs = _signs(order, target, found, 1 / classes)
     random = target.shipped.is_random
@@ -76,11 +81,12 @@ def carry_out(order: Order) -> Report:
         signs, (left.low, left.high), 1 / classes, has_gradient=not why_not, is_random=random, least=order.least
     )
     return Report(
-        name=order.recipe.name,
+        name=order.plan.recipe.name,
         sha256=target.shipped.sha256,
         engine=target.shipped.engine_name,
         budget=order.budget,
         threat=order.threat,
+        bound_on=scene.bound_on,
         n=len(order.labels),
         classes=classes,
         clean=interval_of(clean),
@@ -105,17 +111,20 @@ def interval_of(right: Shares) -> Figure:
     return figure(Statistic(len(right), lambda weights: weights @ right / weights.sum(1)))
 
 
-def _trials(order: Order, target: Target) -> dict[str, _Trial]:
-    made = plan(recipe=order.recipe)
-    subject = Subject(order.recipe, order.threat, order.frames, order.labels, order.key)
-    has_gradient = target.defence is not None
-    attacks = attacks_for(made.chain, order.budget, has_gradient=has_gradient, gives_scores=target.shipped.gives_scores)
+def _others(order: Order, camera: Pixels) -> dict[str, Setting]:
+    """The models that are compared, as the camera's frames reach them."""
+    return {name: setting_of(recipe, camera) for name, recipe in order.compare.items()}
+
+
+def _trials(order: Order, scene: Scene, target: Target, others: Mapping[str, Setting]) -> dict[str, _Trial]:
+    subject = Subject(scene.file, order.threat, order.frames, order.labels)
+    has_gradient, chain = target.defence is not None, order.plan.chain
+    attacks = attacks_for(chain, order.budget, has_gradient=has_gradient, gives_scores=target.shipped.gives_scores)
     trials = {FILE: _Trial(subject, attacks)}
     if not has_gradient:
         return trials
-    others = {UNDEFENDED: undefended_recipe(order.recipe), **order.compare}
-    for name, recipe in others.items():
-        trials[name] = _Trial(replace(subject, recipe=recipe), undefended_attacks(order.budget))
+    for name, setting in {UNDEFENDED: scene.undefended, **others}.items():
+        trials[name] = _Trial(replace(subject, setting=setting), undefended_attacks(order.budget))
     strongest = _strongest(attacks)
     for factor in CURVE:
         threat = replace(order.threat, eps=order.threat.eps * factor)
@@ -234,10 +243,10 @@ def _check(order: Order, classes: int, clean: Shares) -> None:
     if beyond.size:
         raise UserError(
             f"label {order.labels[beyond[0]]} of frame {beyond[0]} is out of range",
-            f"{order.recipe.name} has {classes} classes: labels go from 0 to {classes - 1}",
+            f"{order.plan.recipe.name} has {classes} classes: labels go from 0 to {classes - 1}",
         )
     if clean.mean() <= 1.5 / classes:
         raise UserError(
-            f"{order.recipe.name} is right on {clean.mean():.1%} of the frames: no better than chance",
+            f"{order.plan.recipe.name} is right on {clean.mean():.1%} of the frames: no better than chance",
             "check the labels' order, and that the recipe's preprocessing is that of the training",
         )

@@ -30,8 +30,9 @@ class Row:
 class Report:
     """All that one audit showed. Shares are of frames; behind a mask that draws they are means over fresh draws.
 
-    `worst` is the headline: of each frame what the worst of all attacks leaves. `curve`: (eps, share) of the adaptive
-    attack. `corruptions`: by name the share at each of five severities. `no_gradient`: why none could be followed.
+    `bound_on`: which picture the attacker may change. `worst` is the headline: of each frame what the worst of all
+    attacks leaves. `curve`: (eps, share) of the adaptive attack. `corruptions`: by name the share at each of five
+    severities. `no_gradient`: why none could be followed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Report:
     engine: str
     budget: Budget
     threat: Threat
+    bound_on: str
     n: int
     classes: int
     clean: Figure

@@ -67,7 +67,8 @@ def share(figure: Figure) -> str:
 
 
 def _head(report: Report) -> str:
-    facts = f"{report.n} images, {report.classes} classes, {report.threat}, budget {report.budget}, {report.engine}"
+    bound = f"{report.threat} on {report.bound_on}"
+    facts = f"{report.n} images, {report.classes} classes, {bound}, budget {report.budget}, {report.engine}"
     below = f"{escape(facts)}<br>sha256 <code>{report.sha256}</code>"
     return f"<h1>Audit of {escape(report.name)}</h1><p class=sub>{below}</p>"
 

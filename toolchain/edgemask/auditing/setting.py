@@ -1,20 +1,24 @@
-"""What one audit is of: the file, its twins with gradients, the frames and the bound."""
+"""What one audit is of: the file and its twins with gradients, made ready once and opened in any process."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+import onnx
 import torch
 
+from edgemask.artefact import Artefact
 from edgemask.auditing.attacks import Target
 from edgemask.auditing.defence import Defence
-from edgemask.auditing.shipped import Shipped
+from edgemask.auditing.entry import entry_of
+from edgemask.auditing.shipped import Shipped, classes_of
 from edgemask.auditing.threat import Threat
 from edgemask.auditing.twin import NoTwin
-from edgemask.baking import bake_plan, plan
+from edgemask.baking import Plan, bake_plan, grafted, plan
 from edgemask.chain import Chain
-from edgemask.errors import UserError
 from edgemask.models import Model
 from edgemask.models.onnx import OnnxModel
 from edgemask.ops.numpy import NumpyOps
@@ -24,56 +28,116 @@ from edgemask.steps import Mask, Wrap
 from edgemask.suggest import chain_around
 from edgemask_runtime.formats import Pixels
 
-PIXELS = ("gray", "rgb", "bgr")
 PARITY_FRAMES = 8
 MAX_RELATIVE_ERROR = 1e-3
 """Of a twin's scores, against the largest of them."""
 
 
-def target_of(recipe: Recipe, threat: Threat, frames: Pixels, key: bytes | None = None) -> tuple[Target, str | None]:
-    """What is attacked, and why there is no gradient, if there is none.
+@dataclass(frozen=True)
+class TwinFile:
+    """The chain around a model, the model as ONNX, and which of its outputs are the scores."""
 
-    UserError when the recipe's frames are no pictures, or its model is no classifier.
+    chain: Chain
+    onnx: bytes
+    scores: str
+
+    def open(self, key: bytes | None) -> Defence:
+        """With gradients."""
+        key = key if self.chain.key_bytes else None
+        return Defence(self.chain, onnx.load_model_from_string(self.onnx), self.scores, key)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is attacked, as bytes: `artefact` from the first picture on, `sha256` of the file that ships.
+
+    `undefended`: the model without its masks; `no_gradient` says why neither twin is there, if so.
     """
-    made = plan(recipe=recipe)
-    if recipe.frame.raw or recipe.frame.colour not in PIXELS:
-        raise UserError(
-            f"{recipe.name} takes {recipe.frame.colour} frames", f"the audit is of {', '.join(PIXELS)} frames yet"
-        )
-    shipped = Shipped(bake_plan(made).artefact, _classes(made.source), key if made.chain.key_bytes else None)
-    try:
-        defence = _defence(made.source, made.chain, frames, key)
-        bare = replace(undefended_recipe(recipe), outputs=())
-        undefended = _defence(made.source, chain_around(made.source, bare), frames, key)
-    except NoTwin as reason:
-        return Target(shipped, threat, None, None), reason.message
-    return Target(shipped, threat, defence, undefended), None
+
+    artefact: Artefact
+    sha256: str
+    classes: int
+    key: bytes | None
+    defence: TwinFile | None
+    undefended: TwinFile | None
+    no_gradient: str | None
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that a result depends on here; the label in the file states the chain."""
+        parts = [self.artefact.model.data, self.key or b""]
+        parts += [twin.onnx if twin else b"" for twin in (self.defence, self.undefended)]
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+    def target(self, threat: Threat) -> Target:
+        """The file on its engine, and the twins."""
+        shipped = Shipped(self.artefact, self.classes, self.key, self.sha256)
+        defence = self.defence.open(self.key) if self.defence else None
+        undefended = self.undefended.open(self.key) if self.undefended else None
+        return Target(shipped, threat, defence, undefended)
 
 
-def _classes(source: Model) -> int:
-    """How many classes the model's last output tells apart."""
-    sizes = [size for size in source.outputs[-1].shape[1:] if size != 1] if source.outputs else []
-    if len(sizes) != 1 or sizes[0] is None or sizes[0] < 2:
-        raise UserError(f"{source.path.name} gives no scores of classes", "the audit is of classification alone yet")
-    return sizes[0]
+@dataclass(frozen=True)
+class Scene:
+    """The file under attack, the model without its masks, and the frames that both get, as pictures."""
+
+    file: Setting
+    undefended: Setting
+    frames: Pixels
+    bound_on: str
 
 
-def undefended_recipe(recipe: Recipe) -> Recipe:
-    """The recipe less its masks and rewrites, but for those that the model was trained with and cannot do without."""
+def scene_of(made: Plan, frames: Pixels, key: bytes | None = None) -> Scene:
+    """Bake what was planned, once, and make its twins; `frames` are the camera's.
+
+    UserError when the frames become no pictures, or the model is no classifier.
+    """
+    whole = bake_plan(made).artefact
+    entry = entry_of(made, whole)
+    classes = classes_of(made.source)
+    pictures = entry.pictures(frames, key)
+    bare = without_masks(entry.plan)
+    twins, why_not = _twins(entry.plan, bare, pictures, key)
+    keys = [key if one.chain.key_bytes else None for one in (entry.plan, bare)]
+    file = Setting(entry.artefact, whole.model.sha256, classes, keys[0], *twins, why_not)
+    undefended = replace(file, artefact=grafted(bare), key=keys[1], defence=twins[1])
+    return Scene(file, undefended, pictures, entry.place)
+
+
+def setting_of(recipe: Recipe, frames: Pixels, key: bytes | None = None) -> Setting:
+    """What a recipe makes, for frames as the camera delivers them."""
+    return scene_of(plan(recipe=recipe), frames, key).file
+
+
+def without_masks(made: Plan) -> Plan:
+    """The same model behind the recipe less its masks and rewrites, but for those that it was trained with."""
+    recipe = made.recipe
     steps = tuple(step for step in recipe.steps if step.retrain or not isinstance(step, Mask | Wrap))
     rewrites = tuple(step for step in recipe.rewrites if step.retrain)
-    return replace(recipe, name=f"{recipe.name}-undefended", steps=steps, rewrites=rewrites, thresholds={})
+    bare = replace(recipe, name=f"{recipe.name}-undefended", steps=steps, rewrites=rewrites, thresholds={})
+    return replace(made, recipe=bare, chain=chain_around(made.source, bare))
 
 
-def _defence(source: Model, chain: Chain, frames: Pixels, key: bytes | None) -> Defence:
+Twins = tuple[TwinFile | None, TwinFile | None]
+
+
+def _twins(made: Plan, bare: Plan, frames: Pixels, key: bytes | None) -> tuple[Twins, str | None]:
+    try:
+        return (_twin(made, frames, key), _twin(bare, frames, key)), None
+    except NoTwin as reason:
+        return (None, None), reason.message
+
+
+def _twin(made: Plan, frames: Pixels, key: bytes | None) -> TwinFile:
     """The chain around the model's twin, which gives what the model gives on real frames."""
-    key = key if chain.key_bytes else None
+    source, chain = made.source, made.chain
     inside = source.rewritten(chain.rewrites)
     if not isinstance(inside, OnnxModel):
         raise NoTwin(f"{source.path.name} is a {source.format} file: gradients are followed in ONNX files alone yet")
-    defence = Defence(chain, inside.proto, source.outputs[-1].name, key)
-    _check_twin(defence, inside, chain, frames[:PARITY_FRAMES], key)
-    return defence
+    twin = TwinFile(chain, inside.data, source.outputs[-1].name)
+    key = key if chain.key_bytes else None
+    _check_twin(twin.open(key), inside, chain, frames[:PARITY_FRAMES], key)
+    return twin
 
 
 def _check_twin(defence: Defence, model: Model, chain: Chain, frames: Pixels, key: bytes | None) -> None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edgemask.artefact import Artefact
 from edgemask.errors import UserError
+from edgemask.models import Model
 from edgemask_runtime.bundle import OutputRecord
 from edgemask_runtime.formats import Pixels
 
@@ -19,16 +20,17 @@ class Shipped:
     """An artefact whose answer is a class; `classes` is how many the model tells apart.
 
     `draw`: which bytes of entropy the frames get; the same number gives the frame at each place the same bytes.
+    `sha256`: of the file that ships, where this one is cut out of it.
     """
 
-    def __init__(self, artefact: Artefact, classes: int, key: bytes | None = None) -> None:
+    def __init__(self, artefact: Artefact, classes: int, key: bytes | None = None, sha256: str | None = None) -> None:
         self._engine = artefact.model.open()
         self._label = artefact.label
         self._key = None if key is None else np.frombuffer(key, np.uint8)
         self._scores, self._best = _outputs(artefact)
         self.is_random = artefact.label.entropy is not None
         self.engine_name = str(self._engine.info)
-        self.sha256 = artefact.model.sha256
+        self.sha256 = sha256 or artefact.model.sha256
         self.classes = classes
 
     @property
@@ -50,6 +52,10 @@ class Shipped:
             raise UserError("the file gives no score for every class")
         return self._run(frames, draw, self._scores).reshape(len(frames), -1).astype(np.float32)
 
+    def answers(self, frames: Pixels, draw: int) -> NDArray[np.generic]:
+        """The scores, or the best classes of a file that gives no scores."""
+        return self._run(frames, draw, self._scores or self._best or "")
+
     def _run(self, frames: Pixels, draw: int, output: str) -> NDArray[np.generic]:
         batch = self._label.frame.batch or BATCH
         made = [self._batch(frames[at : at + batch], draw, at, output) for at in range(0, len(frames), batch)]
@@ -65,6 +71,14 @@ class Shipped:
         if self._key is not None:
             feeds["key"] = np.tile(self._key, (full, 1))
         return self._engine.run(feeds)[output][:count]
+
+
+def classes_of(source: Model) -> int:
+    """How many classes the model's last output tells apart; UserError when it is no classifier."""
+    sizes = [size for size in source.outputs[-1].shape[1:] if size != 1] if source.outputs else []
+    if len(sizes) != 1 or sizes[0] is None or sizes[0] < 2:
+        raise UserError(f"{source.path.name} gives no scores of classes", "the audit is of classification alone yet")
+    return sizes[0]
 
 
 def _outputs(artefact: Artefact) -> tuple[str | None, str | None]:
