@@ -42,10 +42,10 @@ def read_image(source: Path | str | bytes, *, width: int, height: int, colour: C
     return _fitted(_decoded(source, name), width, height, colour, name)
 
 
-def read_frame(source: Path | str | bytes, wanted: Format) -> Picture:
+def read_frame(source: Path | str | bytes, wanted: Format, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a file, or its bytes, as the camera of this format would deliver what it shows."""
     name = "image" if isinstance(source, bytes) else str(source)
-    return frame_of(_decoded(source, name), wanted, name)
+    return frame_of(_decoded(source, name, max_pixels), wanted, name)
 
 
 def frame_of(pixels: Pixels, wanted: Format, name: str = "image") -> Picture:
@@ -62,11 +62,11 @@ def in_format(pixels: Pixels, wanted: Format) -> Pixels:
     return assembled([pixels.reshape(wanted.height, -1)], wanted) if wanted.raw else pixels
 
 
-def decode_image(content: bytes, name: str) -> Pixels:
+def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode PGM or PPM with numpy alone, anything else with Pillow, to uint8 HWC gray or RGB."""
     if content[:2] in (b"P5", b"P6"):
-        return _decode_netpbm(content, name)
-    return _decode_with_pillow(content, name)
+        return _decode_netpbm(content, name, max_pixels)
+    return _decode_with_pillow(content, name, max_pixels)
 
 
 def recolour(pixels: Pixels, colour: Colour) -> Pixels:
@@ -91,9 +91,9 @@ def list_images(path: Path | str, *, recursive: bool = False) -> list[Path]:
     return found
 
 
-def _decoded(source: Path | str | bytes, name: str) -> Pixels:
+def _decoded(source: Path | str | bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     content = source if isinstance(source, bytes) else read_bytes(Path(source), limit_bytes=MAX_FILE_BYTES)
-    return decode_image(content, name)
+    return decode_image(content, name, max_pixels)
 
 
 def _fitted(pixels: Pixels, width: int, height: int, colour: Colour, name: str) -> Picture:
@@ -115,13 +115,13 @@ def _luma(rgb: Pixels) -> Pixels:
     return luma[:, :, None]
 
 
-def _decode_netpbm(content: bytes, name: str) -> Pixels:
+def _decode_netpbm(content: bytes, name: str, max_pixels: int) -> Pixels:
     header = NETPBM_HEADER.match(content[:4096])
     if header is None:
         raise UserError(f"{name}: no valid PGM or PPM header")
     channels = 1 if header[1] == b"5" else 3
     width, height, peak = (int(header[group]) for group in (2, 3, 4))
-    _check_size(width, height, name)
+    _check_size(width, height, name, max_pixels)
     if not 1 <= peak <= 255:
         raise UserError(f"{name}: {peak} grey levels; only 8-bit PGM and PPM are read", hint="convert it to 8 bits")
     if len(content) - header.end() < width * height * channels:
@@ -137,13 +137,13 @@ def _full_range(pixels: Pixels, peak: int) -> Pixels:
     return scaled
 
 
-def _decode_with_pillow(content: bytes, name: str) -> Pixels:
+def _decode_with_pillow(content: bytes, name: str, max_pixels: int) -> Pixels:
     pillow = _pillow(f"{name}: cannot be read without Pillow")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with pillow.open(io.BytesIO(content), formats=PILLOW_FORMATS) as image:
-                return _pixels_of(image, name)
+                return _pixels_of(image, name, max_pixels)
     except UserError:
         raise
     # A decoder fed with a broken file raises nearly anything: OSError, SyntaxError, ValueError, struct.error.
@@ -151,8 +151,8 @@ def _decode_with_pillow(content: bytes, name: str) -> Pixels:
         raise UserError(f"{name}: not a readable image: {one_line(error)}") from error
 
 
-def _pixels_of(image: Any, name: str) -> Pixels:
-    _check_size(image.width, image.height, name)
+def _pixels_of(image: Any, name: str, max_pixels: int) -> Pixels:
+    _check_size(image.width, image.height, name, max_pixels)
     if image.mode.startswith(DEEP_MODES):
         raise UserError(f"{name}: more than 8 bits a channel", hint="convert it to 8 bits")
     gray = image.mode in ("1", "L", "LA")
@@ -168,9 +168,9 @@ def _resize(pixels: Pixels, width: int, height: int, name: str) -> Pixels:
     return resized.reshape(height, width, pixels.shape[2])
 
 
-def _check_size(width: int, height: int, name: str) -> None:
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise UserError(f"{name}: {width}x{height} pixels; between 1 and {MAX_PIXELS} are read")
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width < 1 or height < 1 or width * height > max_pixels:
+        raise UserError(f"{name}: {width}x{height} pixels; between 1 and {max_pixels} are read")
 
 
 def _pillow(why: str) -> ModuleType:

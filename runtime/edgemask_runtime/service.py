@@ -84,9 +84,16 @@ def _open_line(predictor: Served, options: Options, source: Path, reasons: Simpl
 
 def _start_http(predictor: Served, listen: str, running: ExitStack) -> None:
     # Why here: without HTTP neither uvicorn nor asyncio is loaded.
+    from edgemask_runtime.api.control import Control
+    from edgemask_runtime.api.doors import Doors
+    from edgemask_runtime.api.guard import Guard
     from edgemask_runtime.api.http import Api
+    from edgemask_runtime.api.regions import Regions
     from edgemask_runtime.api.server import Server, bind, url
 
     bound = bind(listen)
-    running.callback(Server(Api(predictor), bound).close)
+    regions = Regions()
+    running.callback(regions.unregister)
+    api = Api(Control(Doors({predictor.manifest.name: predictor}), regions), Guard())
+    running.callback(Server(api, bound).close)
     log.info("listening on %s", url(bound))

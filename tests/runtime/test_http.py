@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgemask_runtime.api.errors import RequestError
 from edgemask_runtime.api.http import MAX_IN_FLIGHT
-from edgemask_runtime.api.oip import RequestError, decode
+from edgemask_runtime.api.oip import decode
 
 from .running import running_daemon
 from .tiny import CLASSES, PIXELS, SHAPE, MakeBundle, manifest_of, picture
@@ -102,7 +103,7 @@ def test_binary_in_json_out(client: httpx.Client) -> None:
         ([frame_input(shape=[1, 6, 8, 1])], r"\[1 to 64, 8, 6, 1\]"),
         ([frame_input(shape=[0, *SHAPE], data=[])], "takes shape"),
         ([frame_input(shape=[65, *SHAPE])], "takes shape"),
-        ([frame_input(shape=[10**30, *SHAPE])], "takes shape"),
+        ([frame_input(shape=[10**30, *SHAPE])], "whole numbers"),
         ([frame_input(shape=[True, *SHAPE])], "whole numbers"),
         ([frame_input(shape="8")], "whole numbers"),
         ([frame_input(shape=[])], "takes shape"),
@@ -114,7 +115,7 @@ def test_binary_in_json_out(client: httpx.Client) -> None:
         ([frame_input(data=[True] * PIXELS)], "0 to 255"),
         ([frame_input(data=[0] * (PIXELS - 1))], "0 to 255"),
         ([frame_input(data=[])], "0 to 255"),
-        ([frame_input(data=[[1], 2])], "ragged"),
+        ([frame_input(data=[[1], 2])], "0 to 255"),
         ([frame_input(data=None)], "either 'data'"),
         ([frame_input(parameters=3)], "'parameters'"),
         ([frame_input(parameters={"binary_data_size": PIXELS})], "binary bytes"),
@@ -171,6 +172,37 @@ def test_routes_and_methods(client: httpx.Client) -> None:
     assert client.post(INFER, content=b"x", headers={"Content-Encoding": "gzip"}).status_code == 415
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "127.0.0.1:8700"}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "[::1]:80"}, 200),
+        ({"Host": "rebound.example"}, 403),
+        ({"Host": "rebound.example:8700"}, 403),
+        ({"Host": "127.0.0.1.rebound.example"}, 403),
+        ({"Host": "localhost:8700@rebound.example"}, 403),
+        ({"Host": "localhost:8700", "Origin": "http://localhost:8700"}, 200),
+        ({"Host": "localhost:8700", "Origin": "http://localhost:80"}, 403),
+        ({"Origin": "https://rebound.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_pages_of_other_sites_may_not_ask(client: httpx.Client, headers: dict[str, str], status: int) -> None:
+    assert client.get("/v2", headers=headers).status_code == status
+    assert client.post(INFER, json={"inputs": [frame_input()]}, headers=headers).status_code == status
+
+
+def test_a_version_is_the_bundles_digest(client: httpx.Client) -> None:
+    version = client.get("/v2/models/tiny").json()["versions"][0]
+    assert client.get(f"/v2/models/tiny/versions/{version}").json()["versions"] == [version]
+    at = f"/v2/models/tiny/versions/{version}/infer"
+    assert client.post(at, json={"inputs": [frame_input()]}).json()["model_version"] == version
+    other = client.post("/v2/models/tiny/versions/1/infer", json={"inputs": [frame_input()]})
+    assert other.status_code == 404
+    assert version in other.json()["error"]
+
+
 def test_too_large_a_body_is_refused_announced_or_not(client: httpx.Client) -> None:
     assert client.post(INFER, content=bytes(1 << 20)).status_code == 413
     assert client.post(INFER, content=(bytes(1 << 12) for _ in range(256))).status_code == 413
@@ -199,7 +231,7 @@ def test_few_requests_wait_the_rest_are_sent_away(client: httpx.Client) -> None:
 def half_a_request(client: httpx.Client) -> socket.socket:
     address = urlsplit(str(client.base_url))
     connection = socket.create_connection((address.hostname, address.port))
-    connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n".encode())
+    connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n".encode())
     return connection
 
 

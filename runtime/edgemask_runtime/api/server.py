@@ -1,4 +1,4 @@
-"""The HTTP server in a thread of its own, on a loopback socket that is bound before anything starts."""
+"""The HTTP server in a thread of its own, on a socket that is bound before anything starts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import logging
 import re
 import socket
 from threading import Thread
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgemask_runtime.api.http import Api
 from edgemask_runtime.errors import UserError
 
 GRACE_S = 3
 MAX_PORT = 65535
+MAX_CONNECTIONS = 256
+PATIENCE_S = 10.0
+"""How long a request may take to arrive, and an answer to be taken."""
 
 
 def bind(listen: str) -> socket.socket:
@@ -42,20 +47,79 @@ def url(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class PatientProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with an end to its patience: a client that stops in a request or an answer is cut off.
+
+    Without it, as many connections as are allowed, each with half a request, would keep everybody else out.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        self._request = Patience(self.loop, transport)
+        self._answer = Patience(self.loop, transport)
+        super().connection_made(transport)
+        self._request.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._request.end()
+        self._answer.end()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Wait for the request's end."""
+        super().on_message_begin()
+        self._request.begin()
+
+    def on_message_complete(self) -> None:
+        """Wait no more: the daemon has its time now."""
+        self._request.end()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take its answer."""
+        super().pause_writing()
+        self._answer.begin()
+
+    def resume_writing(self) -> None:
+        """Wait no more."""
+        self._answer.end()
+        super().resume_writing()
+
+
+class Patience:
+    """Cuts a connection off when what it waits for takes too long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._loop, self._transport = loop, transport
+        self._waiting: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Wait from now on, unless it waits already."""
+        if self._waiting is None:
+            # Why not close: that would first send what the client does not take.
+            self._waiting = self._loop.call_later(PATIENCE_S, self._transport.abort)
+
+    def end(self) -> None:
+        """It has come."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
 class Server:
     """Serves the API on the socket until `close`."""
 
     def __init__(self, api: Api, bound: socket.socket) -> None:
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        options: dict[str, Any] = {"loop": "asyncio", "http": PatientProtocol, "ws": "none", "lifespan": "off"}
         config = uvicorn.Config(
             api,
-            loop="asyncio",
-            http="httptools",
-            ws="none",
-            lifespan="off",
+            **options,
             log_config=None,
             access_log=False,
             server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=GRACE_S,
         )
         self._server = uvicorn.Server(config)
