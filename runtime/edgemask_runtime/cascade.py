@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgemask_runtime.answers import Reading, read_outputs
-from edgemask_runtime.bundle import Bundle, Manifest, OutputRecord, RecogniserRecord
+from edgemask_runtime.about import About, Outputs
+from edgemask_runtime.answers import Reading
+from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.crops import Box, crop
 from edgemask_runtime.detections import read_detections
 from edgemask_runtime.engines import Array
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import YUV, Format, Pixels, colours_of, pixels_of, planes_of
 from edgemask_runtime.images import in_format, recolour
-from edgemask_runtime.labels import Guess
 from edgemask_runtime.predictor import Predictor, Served, takes_key
-
-PREFIX = "recognised."
-BOX = f"{PREFIX}box"
-NO_BOX = -1
+from edgemask_runtime.recognised import BOX, NO_BOX, PREFIX, sample_shape, with_crops
 
 
 def open_bundle(bundle: Bundle, *, engine: str | None = None, threads: int = 1, key: Path | None = None) -> Served:
@@ -48,28 +44,19 @@ class Cascade:
             raise UserError("the detector's bundle states no recogniser", hint="build the bundle again")
         self._record = record
         self._detector, self._recogniser = detector, recogniser
-        self.manifest = _with_crops(detector.manifest, recogniser.manifest, record)
-        self.digest, self.engine = detector.digest, detector.engine
+        both = with_crops(detector.manifest, recogniser.manifest, record)
+        self.about = About(both, detector.digest, detector.engine, recogniser.manifest)
+        self.manifest, self.digest, self.engine = both, detector.digest, detector.engine
 
-    def predict(self, frames: Pixels) -> dict[str, Array]:
+    def predict(self, frames: Pixels) -> Outputs:
         """Run uint8 [N, ...] frames and return every output of both by name."""
         outputs = self._detector.predict(frames)
         rows = [self._recognise(frame, outputs, row) for row, frame in enumerate(frames)]
-        return {**outputs, **{name: np.stack([row[name] for row in rows]) for name in rows[0]}}
+        return Outputs({**outputs, **{name: np.stack([row[name] for row in rows]) for name in rows[0]}}, self.about)
 
     def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
         """What row `row` means: the detector's reading, with what was recognised in its boxes."""
-        reading = read_outputs(self._detector.manifest, outputs, row)
-        boxes = {int(box): place for place, box in enumerate(outputs[BOX][row]) if box != NO_BOX}
-        detections = tuple(
-            replace(detection, recognised=self._top(outputs, row, boxes[number])) if number in boxes else detection
-            for number, detection in enumerate(reading.detections or ())
-        )
-        return replace(reading, detections=detections)
-
-    def _top(self, outputs: dict[str, Array], row: int, place: int) -> tuple[Guess, ...]:
-        inner = self._recogniser.manifest
-        return read_outputs(inner, {o.name: outputs[PREFIX + o.name][row] for o in inner.outputs}, place).top
+        return self.about.read(outputs, row)
 
     def _recognise(self, frame: Pixels, outputs: dict[str, Array], row: int) -> dict[str, Array]:
         """The recogniser's outputs for each crop of one frame."""
@@ -79,7 +66,7 @@ class Cascade:
         numbers = [index for index, _ in boxes] + [NO_BOX] * (size - len(boxes))
         made: dict[str, Array] = {BOX: np.array(numbers, np.int32)}
         for record in self._recogniser.manifest.outputs:
-            values = np.zeros((size, *_sample(record)), record.dtype)
+            values = np.zeros((size, *sample_shape(record)), record.dtype)
             for at, given in enumerate(crops):
                 values[at] = given[record.name][0]
             made[PREFIX + record.name] = values
@@ -115,20 +102,3 @@ def _part(frame: Pixels, camera: Format, area: Box, size: tuple[int, int]) -> Pi
     rows, columns = YUV[camera.colour]
     fewer = Box(area.left / columns, area.top / rows, area.right / columns, area.bottom / rows)
     return colours_of(np.concatenate([crop(luma, area, *size), crop(chroma, fewer, *size)], 2), camera)
-
-
-def _with_crops(outer: Manifest, inner: Manifest, record: RecogniserRecord) -> Manifest:
-    """The detector's manifest with the recogniser's outputs, as clients see both."""
-    batch = outer.frame.batch
-    own = [OutputRecord(BOX, "int32", (batch, record.max_crops), "raw")]
-    own += [
-        OutputRecord(PREFIX + output.name, output.dtype, (batch, record.max_crops, *_sample(output)), "raw")
-        for output in inner.outputs
-    ]
-    return replace(outer, outputs=(*outer.outputs, *own))
-
-
-def _sample(record: OutputRecord) -> tuple[int, ...]:
-    if None in record.shape[1:]:
-        raise UserError(f"the recogniser's output {record.name!r} has a free axis", hint="export it with fixed sizes")
-    return tuple(size for size in record.shape[1:] if size is not None)

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from edgemask_runtime.answers import Reading, read_outputs
+from edgemask_runtime.about import About, Outputs
+from edgemask_runtime.answers import Reading
 from edgemask_runtime.bundle import Bundle, EntropyInput, Manifest, payload_digest
 from edgemask_runtime.engines import ENGINES, Array, Engine, EngineInfo, open_engine
 from edgemask_runtime.entropy import draw_seed, expand
@@ -32,9 +33,14 @@ class Served(Protocol):
     def engine(self) -> EngineInfo:
         """What runs it."""
 
-    def predict(self, frames: Pixels) -> dict[str, Array]:
-        """Run uint8 [N, height, width, channels] and return every output by name.
+    @property
+    def about(self) -> About:
+        """All three, as clients are told them."""
 
+    def predict(self, frames: Pixels) -> Outputs:
+        """Run uint8 [N, height, width, channels] and return every output by name, and whose they are.
+
+        Of a model that was reloaded meanwhile `Outputs.about` states the digest and reads the outputs, not this.
         ModelDown while the model is being restarted; it is worth asking again, but not for this frame.
         """
 
@@ -47,9 +53,8 @@ class Predictor:
 
     def __init__(self, manifest: Manifest, engine: Engine, key: bytes | None = None) -> None:
         _check_graph(manifest, engine)
-        self.manifest = manifest
-        self.digest = payload_digest(manifest)
-        self.engine = engine.info
+        self.about = About(manifest, payload_digest(manifest), engine.info)
+        self.manifest, self.digest, self.engine = manifest, self.about.digest, engine.info
         self._engine = engine
         self._key = None if key is None else np.frombuffer(key, np.uint8)
         self._entered = Lock()
@@ -67,7 +72,7 @@ class Predictor:
         predictor.predict(np.zeros((manifest.frame.batch or 1, *manifest.frame.shape), np.uint8))
         return predictor
 
-    def predict(self, frames: Pixels) -> dict[str, Array]:
+    def predict(self, frames: Pixels) -> Outputs:
         """Run uint8 [N, height, width, channels] and return every output by name."""
         feeds: dict[str, Array] = {self.manifest.frame.name: frames}
         if entropy := self.manifest.entropy:
@@ -75,11 +80,11 @@ class Predictor:
         if self.manifest.key and self._key is not None:
             feeds[self.manifest.key.name] = np.tile(self._key, (len(frames), 1))
         with self._entered:
-            return self._engine.run(feeds)
+            return Outputs(self._engine.run(feeds), self.about)
 
     def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
         """What row `row` of the outputs means."""
-        return read_outputs(self.manifest, outputs, row)
+        return self.about.read(outputs, row)
 
 
 def takes_key(manifest: Manifest) -> bool:

@@ -21,10 +21,11 @@ from edgemask_runtime.bundle import (
     pack_bundle,
     write_bundle,
 )
-from edgemask_runtime.cascade import BOX, open_bundle
+from edgemask_runtime.cascade import open_bundle
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import YUV, Format, colours_of, planes_of
 from edgemask_runtime.images import in_format, recolour
+from edgemask_runtime.recognised import BOX
 
 from . import tiny_onnx
 from .running import run_daemon, running_daemon
