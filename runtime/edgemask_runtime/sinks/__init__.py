@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgemask_runtime.answers import Answer
+from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.manifest import Manifest
 from edgemask_runtime.tables import chosen
@@ -13,8 +14,11 @@ from edgemask_runtime.tables import chosen
 SINKS = {
     "jsonl": "edgemask_runtime.sinks.jsonl:JsonLines",
     "socket": "edgemask_runtime.sinks.socket:SocketLines",
+    "mqtt": "edgemask_runtime.sinks.mqtt:Mqtt",
     "text": "edgemask_runtime.sinks.text:TextLines",
 }
+EXTRAS = frozenset({"mqtt"})
+"""Kinds that need a package of the extra of that name."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,18 @@ class Sink(Protocol):
 
 def sink_settings(kind: str) -> Any:
     """The dataclass of that kind's settings, without `kind`; UserError for an unknown kind."""
-    return chosen(SINKS, kind, "kind of sink").Settings
+    return _chosen(kind).Settings
 
 
 def open_sink(kind: str, settings: Any, context: SinkContext) -> Sink:
     """Open the sink of that kind with its settings; UserError when it cannot be opened."""
-    sink: Sink = chosen(SINKS, kind, "kind of sink")(settings, context)
+    sink: Sink = _chosen(kind)(settings, context)
     return sink
+
+
+def _chosen(kind: str) -> Any:
+    try:
+        return chosen(SINKS, kind, "kind of sink")
+    except ModuleNotFoundError as error:
+        hint = f"pip install 'edgemask-runtime[{kind}]'" if kind in EXTRAS else None
+        raise UserError(f"the sink {kind} needs {error.name}", hint) from error
