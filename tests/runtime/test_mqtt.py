@@ -186,7 +186,7 @@ def test_a_wrong_password_is_said_and_never_shown(tmp_path: Path, caplog: pytest
         settings = {"host": "127.0.0.1", "port": running.port, "username": "camera", "password_file": mine}
         sink: Any = opened("mqtt", patient(), **settings)
         eventually(lambda: "refuses" in (sink._link.fault or ""))
-        with pytest.raises(UserError, match="refuses the connection: (Not authorized|Bad user name)"):
+        with pytest.raises(UserError, match=r"refuses the connection: (Not authorized|Bad user name)"):
             sink.write(answer(1), None)
         sink.close()
         mine.write_text("tulip-77\n")

@@ -122,9 +122,7 @@ class Link:
             return None
         with self._count:
             self._under_way += 1
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if message.expires_s is not None:
-            properties.MessageExpiryInterval = message.expires_s
+        properties = _properties(message)
         return client.publish(message.topic, message.payload, self._broker.qos, message.retain, properties)
 
     def close(self, farewell: Message) -> None:
@@ -218,12 +216,20 @@ class Link:
         self.fault = why
 
 
+def _properties(message: Message) -> Any:
+    untyped: Any = Properties
+    properties = untyped(PacketTypes.PUBLISH)
+    if message.expires_s is not None:
+        properties.MessageExpiryInterval = message.expires_s
+    return properties
+
+
 def _end(client: paho.Client) -> None:
     client.disconnect()
-    opened = client.socket()
+    opened: Any = client.socket()
     # A broker that hangs would hold us until the keepalive is over.
     with suppress(OSError, AttributeError):
-        opened.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        opened.shutdown(socket.SHUT_RDWR)
     client.loop_stop()
 
 
