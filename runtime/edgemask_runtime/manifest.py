@@ -34,6 +34,14 @@ OutputRole = Literal[
     "count",
     "keypoints",
 ]
+CanMessage = Literal["classification", "objects", "objects-fd"]
+CAN_NEEDS: dict[CanMessage, frozenset[OutputRole]] = {
+    "classification": frozenset({"probabilities", "top-indices"}),
+    "objects": frozenset({"count"}),
+    "objects-fd": frozenset({"count"}),
+}
+"""What a message on CAN tells of: one of these roles must be among the outputs."""
+STANDARD_ID, EXTENDED_ID = 0x7FF, 0x1FFFFFFF
 DETECTION: tuple[OutputRole, ...] = ("boxes", "scores", "classes", "count")
 
 
@@ -176,6 +184,20 @@ class RecogniserRecord:
 
 
 @dataclass(frozen=True)
+class CanRecord:
+    """A message that the bundle may send on a CAN bus, under that identifier and once every `period_ms` at most.
+
+    `data_id` goes into the checksum, by which a receiver knows the sender (AUTOSAR E2E).
+    """
+
+    message: CanMessage
+    id: int = field(metadata=between(0, EXTENDED_ID))
+    extended: bool
+    data_id: int = field(metadata=between(0, 0xFFFF))
+    period_ms: int = field(metadata=between(5, 10_000))
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The truth about a bundle; nothing on the device can restate it.
 
@@ -199,6 +221,7 @@ class Manifest:
     recogniser: RecogniserRecord | None
     tools: dict[str, str]
     files: dict[str, FileRecord]
+    can: tuple[CanRecord, ...] = ()
 
     def to_json(self) -> str:
         """Return the canonical text: sorted keys, ASCII, a newline at the end."""
@@ -227,6 +250,7 @@ def _check_together(manifest: Manifest, faults: Faults) -> None:
     _check_inputs(manifest, faults)
     _check_outputs(manifest, faults)
     _check_files(manifest, faults)
+    check_can(manifest.can, {output.role for output in manifest.outputs}, "$.can", faults)
 
 
 def _check_engine(manifest: Manifest, faults: Faults) -> None:
@@ -284,6 +308,21 @@ def _check_detections(manifest: Manifest, faults: Faults) -> None:
     for role, shape in shapes.items():
         if shape != fitting[role]:
             faults.add("$.outputs", f"{role} of shape {shape}", allowed=f"{fitting[role]}")
+
+
+def check_can(records: tuple[CanRecord, ...], roles: set[OutputRole] | None, path: str, faults: Faults) -> None:
+    """Check that the messages can be told apart and, where the outputs' roles are known, that there is what to tell."""
+    for index, record in enumerate(records):
+        if record.id > STANDARD_ID and not record.extended:
+            faults.add(f"{path}[{index}].id", f"value {record.id:#x}", allowed="0 to 0x7ff, unless extended = true")
+        if roles is not None and not roles & CAN_NEEDS[record.message]:
+            needed = " or ".join(sorted(CAN_NEEDS[record.message]))
+            faults.add(f"{path}[{index}].message", f"value {record.message!r}", allowed=f"needs an output {needed}")
+        for name in ("id", "data_id", "message"):
+            if any(getattr(other, name) == getattr(record, name) for other in records[:index]):
+                faults.add(
+                    f"{path}[{index}].{name}", f"value {getattr(record, name)!r}", allowed="one that is not taken"
+                )
 
 
 def _check_files(manifest: Manifest, faults: Faults) -> None:

@@ -48,6 +48,7 @@ def test_a_manifest_survives_its_text(manifest: Manifest) -> None:
     assert list(json.loads(text)) == sorted(json.loads(text))
 
 
+CAN = {"message": "classification", "id": 0x640, "extended": False, "data_id": 0x640, "period_ms": 100}
 COLOURS = "gray, rgb, bgr, rgba, bgra, nv12, i420, yuyv"
 
 
@@ -78,6 +79,9 @@ def test_every_fault_is_reported_at_once(manifest: Manifest) -> None:
         ("files", {}, "$.model.file"),
         ("schema", True, "$.schema"),
         ("schema", 2, "$.schema"),
+        ("can", [CAN | {"message": "objects"}], "$.can[0].message"),
+        ("can", [CAN | {"id": 0x800}], "$.can[0].id"),
+        ("can", [CAN, CAN | {"id": 0x641}], "$.can[1].data_id"),
         ("name", "../x", "$.name"),
         ("entropy", {"name": "entropy", "bytes": 4, "generator": "shake12"}, "did you mean 'shake128'?"),
     ],

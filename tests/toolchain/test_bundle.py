@@ -26,6 +26,7 @@ from edgemask.ops.rounding import to_float
 from edgemask_runtime.answers import read_outputs
 from edgemask_runtime.bundle import Bundle, payload_digest
 from edgemask_runtime.images import read_image
+from edgemask_runtime.manifest import CanRecord
 from edgemask_runtime.predictor import Predictor
 
 from .files import FOLDER
@@ -48,6 +49,10 @@ images = "{images}"
 [runtime]
 max_age_ms = 250
 {extra}
+[[runtime.can]]
+message = "classification"
+id = 0x12345
+extended = true
 [[steps]]
 kind = "rgb"
 [[steps]]
@@ -152,6 +157,7 @@ def test_the_manifest_says_what_the_artefact_says(model: str, make_recipe: MakeR
     assert manifest.proof.lift_at == ", ".join(baked.proof.lift_at)
     assert manifest.labels == tuple(LABELS)
     assert manifest.max_age_ms == 250
+    assert manifest.can == (CanRecord("classification", 0x12345, True, 0x2345, 100),)
     assert manifest.engine == {"onnx": "onnxruntime", "tflite": "litert"}[manifest.model.format]
     assert manifest.entropy is not None
     engine = baked.artefact.model.open()

@@ -23,6 +23,7 @@ from edgemask.outputs.top_k import TopK
 from edgemask.recipe import OUTPUT_ROLES, STEP_ROLES, Recipe, parse_recipe, read_recipe
 from edgemask.steps import registry
 from edgemask.suggest import to_toml
+from edgemask_runtime.manifest import CanRecord
 
 from .files import FOLDER
 
@@ -84,6 +85,25 @@ def test_a_whole_recipe() -> None:
     assert (recipe.model_path, recipe.images_path) == (Path("folder/model.onnx"), Path("folder/images"))
     assert (recipe.frame.width, recipe.frame.height, recipe.frame.colour) == (64, 48, "bgr")
     assert (recipe.runtime.max_age_ms, recipe.thresholds) == (500, {"suspicion": 0.5})
+
+
+def test_what_may_go_on_a_can_bus_can_be_told_apart() -> None:
+    messages = """
+    [[runtime.can]]
+    message = "objects"
+    id = 0x640
+    [[runtime.can]]
+    message = "objects-fd"
+    id = 0x1640
+    data_id = 0x640
+    period_ms = 2
+    """
+    assert "$.runtime.can[1].period_ms: value 2; allowed: 5 to 10000" in faults_of(WHOLE + messages)[0]
+    faults = faults_of(WHOLE + messages.replace("period_ms = 2", ""))
+    assert [fault.split(": ")[1] for fault in faults] == ["$.runtime.can[1].id", "$.runtime.can[1].data_id"]
+    extended = messages.replace("period_ms = 2", "extended = true").replace("data_id = 0x640", "")
+    told = [entry.record() for entry in parse_recipe(WHOLE + extended, WHERE).runtime.can]
+    assert told == [CanRecord("objects", 0x640, False, 0x640, 100), CanRecord("objects-fd", 0x1640, True, 0x1640, 100)]
 
 
 def test_every_fault_is_reported_at_once() -> None:

@@ -19,7 +19,7 @@ from edgemask.quantisation.options import PrecisionEntry
 from edgemask.steps import Map, Output, Rewrite, Role, Step, Wrap, kinds_of, registry
 from edgemask_runtime.files import read_bytes
 from edgemask_runtime.formats import Format, problems
-from edgemask_runtime.manifest import NAME, is_offset
+from edgemask_runtime.manifest import EXTENDED_ID, NAME, CanMessage, CanRecord, check_can, is_offset
 from edgemask_runtime.strict_json import matching
 
 MAX_RECIPE_BYTES = 1 << 20
@@ -71,10 +71,27 @@ class RecogniseEntry:
 
 
 @dataclass(frozen=True)
+class CanEntry:
+    """A message that the bundle may send on a CAN bus; without `data_id` it is the low 16 bits of the identifier."""
+
+    message: CanMessage
+    id: int = param(doc="identifier on the bus", low=0, high=EXTENDED_ID)
+    extended: bool = False
+    data_id: int | None = param(None, doc="what the checksum knows the sender by", low=0, high=0xFFFF)
+    period_ms: int = param(100, doc="time from one sending to the next", low=5, high=10_000)
+
+    def record(self) -> CanRecord:
+        """As the manifest has it."""
+        data_id = self.id & 0xFFFF if self.data_id is None else self.data_id
+        return CanRecord(self.message, self.id, self.extended, data_id, self.period_ms)
+
+
+@dataclass(frozen=True)
 class RuntimeEntry:
-    """What the daemon keeps to."""
+    """What the daemon keeps to; `can`: all that it may send on a CAN bus."""
 
     max_age_ms: int = param(1000, doc="older frames are not answered", low=1, high=3_600_000)
+    can: tuple[CanEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     _check_trained_with(document, faults)
     if document is not None:
         document.precision.note_faults("$.precision", faults)
+        check_can(tuple(entry.record() for entry in document.runtime.can), None, "$.runtime.can", faults)
     _check_frame(document, faults)
     if document is None or faults:
         raise faults.error("`edgemask init MODEL` writes a recipe to start from; `edgemask masks` lists the steps")
