@@ -77,6 +77,7 @@ def carry_out(order: Order) -> Report:
     signs = _signs(order, target, found, 1 / classes)
     random = target.shipped.is_random
     left = interval_of(worst)
+    weathered = _corruptions(target, order)
     verdict = judge(
         signs, (left.low, left.high), 1 / classes, has_gradient=not why_not, is_random=random, least=order.least
     )
@@ -95,7 +96,8 @@ def carry_out(order: Order) -> Report:
         adaptive=_of_knowledge(found[FILE], "adaptive"),
         worst=left,
         compared={name: _rows(found[name]) for name in (UNDEFENDED, *order.compare) if name in found},
-        corruptions=_corruptions(target, order),
+        corruptions={name: tuple(map(float, right.mean(axis=1))) for name, right in weathered.items()},
+        corrupted=interval_of(np.mean([right.mean(axis=0) for right in weathered.values()], axis=0)),
         curve=_curve(order, found, clean),
         indicators=tuple(signs),
         verdict=verdict,
@@ -209,14 +211,13 @@ def _curve(order: Order, found: Mapping[str, Found], clean: Shares) -> tuple[tup
     return tuple((factor * order.threat.eps, share) for factor, share in sorted(points))
 
 
-def _corruptions(target: Target, order: Order) -> dict[str, tuple[float, ...]]:
-    return {
-        name: tuple(
-            float(rightness(target.shipped, corrupted(order.frames, name, level), order.labels, JUDGING[:3]).mean())
-            for level in SEVERITIES
-        )
-        for name in CORRUPTIONS
-    }
+def _corruptions(target: Target, order: Order) -> dict[str, Shares]:
+    """Of each corruption, [severities, frames], how often it is classified right."""
+
+    def right(name: str, level: int) -> Shares:
+        return rightness(target.shipped, corrupted(order.frames, name, level), order.labels, JUDGING[:3])
+
+    return {name: np.stack([right(name, level) for level in SEVERITIES]) for name in CORRUPTIONS}
 
 
 def _examples(order: Order, found: Found) -> tuple[tuple[Pixels, Pixels], ...]:

@@ -32,7 +32,7 @@ class Report:
 
     `bound_on`: which picture the attacker may change. `worst` is the headline: of each frame what the worst of all
     attacks leaves. `curve`: (eps, share) of the adaptive attack. `corruptions`: by name the share at each of five
-    severities. `no_gradient`: why none could be followed.
+    severities; `corrupted`: the mean over all of them. `no_gradient`: why none could be followed.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Report:
     worst: Figure
     compared: Mapping[str, tuple[Row, ...]]
     corruptions: Mapping[str, tuple[float, ...]]
+    corrupted: Figure
     curve: tuple[tuple[float, float], ...]
     indicators: tuple[Indicator, ...]
     verdict: Verdict

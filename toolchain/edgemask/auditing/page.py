@@ -115,7 +115,8 @@ def _indicators(report: Report) -> str:
 
 def _corruptions(report: Report) -> str:
     rows = [(name, *(f"{value:.0%}" for value in values)) for name, values in report.corruptions.items()]
-    return _table(("", "1", "2", "3", "4", "5"), rows)
+    mean = f"<p>Mean of all: {share(report.corrupted)}.</p>"
+    return mean + _table(("", "1", "2", "3", "4", "5"), rows)
 
 
 def _examples(report: Report) -> list[str]:
