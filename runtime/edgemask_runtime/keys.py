@@ -15,8 +15,7 @@ OTHERS = 0o077
 
 def read_key(path: Path, size: int) -> bytes:
     """Return the key of `size` bytes; UserError unless the file has that size and nobody but its owner has rights."""
-    if _rights(path) & OTHERS:
-        raise UserError(f"{path}: others than its owner may use this key", hint=f"chmod 600 {path}")
+    check_owner_only(path, "use this key")
     key = read_bytes(path, limit_bytes=size)
     if len(key) != size:
         raise UserError(f"{path}: {len(key)} bytes; the key has {size}", hint="the key that the model was trained with")
@@ -28,6 +27,12 @@ def new_key(path: Path, size: int) -> None:
     if path.exists() or path.is_symlink():
         raise UserError(f"{path}: there is a file already", hint="-o names another one; a lost key is lost for good")
     write_atomic(path, secrets.token_bytes(size), mode=OWNER_ONLY)
+
+
+def check_owner_only(path: Path, what: str) -> None:
+    """UserError unless `path` is a file that nobody but its owner has any right to."""
+    if _rights(path) & OTHERS:
+        raise UserError(f"{path}: others than its owner may {what}", hint=f"chmod 600 {path}")
 
 
 def _rights(path: Path) -> int:

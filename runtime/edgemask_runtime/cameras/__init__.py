@@ -15,6 +15,7 @@ from edgemask_runtime.tables import chosen
 CAMERAS = {
     "folder": "edgemask_runtime.cameras.folder:FolderCamera",
     "video": "edgemask_runtime.cameras.video:VideoCamera",
+    "stream": "edgemask_runtime.cameras.stream:StreamCamera",
     "pattern": "edgemask_runtime.cameras.pattern:PatternCamera",
 }
 

@@ -51,13 +51,14 @@ class PatternCamera:
         for number in count() if self._frames is None else range(self._frames):
             if self._closed.is_set():
                 return
-            yield Shot(f"pattern#{number}", partial(self._drawn, number))
+            yield Shot(f"pattern#{number}", partial(self.drawn, number))
 
     def close(self) -> None:
         """Stop before the next frame."""
         self._closed.set()
 
-    def _drawn(self, number: int) -> Pixels:
+    def drawn(self, number: int) -> Pixels:
+        """The frame of that number."""
         drawn, frame = self._base.copy(), self._frame
         for (target, pair), (source, _) in zip(_planes(drawn, frame), _planes(self._base, frame), strict=True):
             half = len(target) // 2
