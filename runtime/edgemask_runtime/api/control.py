@@ -70,8 +70,10 @@ def register_region(control: Control, name: str, key: Any, sizes: Mapping[str, A
     regions(control).register(name, key, offset, size)
 
 
-def index(control: Control, *, ready_only: bool) -> list[dict[str, Any]]:
+def index(control: Control, ready_only: Any) -> list[dict[str, Any]]:
     """The installed bundles, or the loaded models where nothing can be loaded."""
+    if not isinstance(ready_only, bool):
+        raise RequestError(400, "'ready' must be true or false")
     entries = control.repository.index() if control.repository else map(_loaded, control.doors.all())
     return [
         {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -59,7 +60,9 @@ class Regions:
 
     def register(self, name: str, key: str, offset: int, size: int) -> None:
         """Open the object; RequestError unless it is this user's own and large enough."""
-        _check_numbers(name, offset, size)
+        _check_name(name)
+        if not (0 <= offset <= MAX_OFFSET and 0 < size <= MAX_OFFSET):
+            raise RequestError(400, f"'offset' is 0 or more and 'byte_size' 1 or more, neither above {MAX_OFFSET}")
         with self._entered:
             if name in self._regions:
                 raise RequestError(400, f"shared memory region {name!r} is registered already; unregister it first")
@@ -69,6 +72,7 @@ class Regions:
 
     def unregister(self, name: str | None = None) -> None:
         """Close one region, or all; one that is unknown is no fault, as with Triton."""
+        _check_name("all" if name is None else name)
         with self._entered:
             for found in [name] if name is not None else list(self._regions):
                 region = self._regions.pop(found, None)
@@ -80,6 +84,7 @@ class Regions:
         with self._entered:
             if name is None:
                 return [self._regions[each] for each in sorted(self._regions)]
+            _check_name(name)
             return [self._found(name)]
 
     def read(self, place: Place) -> Pixels:
@@ -113,15 +118,13 @@ class Regions:
 
     def _found(self, name: str) -> Region:
         if name not in self._regions:
-            raise RequestError(400, f"shared memory region {name!r} is not registered")
+            raise RequestError(404, f"shared memory region {name!r} is not registered")
         return self._regions[name]
 
 
-def _check_numbers(name: str, offset: int, size: int) -> None:
+def _check_name(name: str) -> None:
     if not 0 < len(name) <= MAX_NAME_CHARS:
         raise RequestError(400, f"a region's name has 1 to {MAX_NAME_CHARS} characters")
-    if not (0 <= offset <= MAX_OFFSET and 0 < size <= MAX_OFFSET):
-        raise RequestError(400, f"'offset' must be 0 or more and 'byte_size' 1 or more, neither above {MAX_OFFSET}")
 
 
 def _opened(key: str, end: int) -> int:
@@ -135,7 +138,8 @@ def _opened(key: str, end: int) -> int:
     try:
         file = os.open(FOLDER / match[1], flags)
     except OSError as error:
-        raise RequestError(400, f"cannot open shared memory {key!r}: {error.strerror}") from error
+        status = 404 if error.errno == errno.ENOENT else 400
+        raise RequestError(status, f"cannot open shared memory {key!r}: {error.strerror}") from error
     try:
         _check_object(os.fstat(file), key, end)
     except RequestError:

@@ -42,6 +42,13 @@ async def _server(api: Api, _: Request) -> Any:
     return control.server_metadata(api.control)
 
 
+async def _openapi(api: Api, _: Request) -> Any:
+    # Why here: few ask for it.
+    from edgemask_runtime.api.openapi import document
+
+    return document(api.control)
+
+
 async def _live(_: Api, __: Request) -> Any:
     return {"live": True}
 
@@ -79,7 +86,7 @@ async def _logging(_: Api, __: Request) -> Any:
 
 
 async def _no_settings(_: Api, __: Request) -> Any:
-    raise RequestError(400, "tracing and logging are set where the daemon is started, not by clients")
+    raise RequestError(405, "tracing and logging are set where the daemon is started, not by clients")
 
 
 async def _shared_status(api: Api, request: Request) -> Any:
@@ -110,8 +117,7 @@ async def _cuda_register(_: Api, __: Request) -> Any:
 
 
 async def _index(api: Api, request: Request) -> Any:
-    ready_only = (await _body(request)).get("ready", False)
-    return control.index(api.control, ready_only=ready_only is True)
+    return control.index(api.control, (await _body(request)).get("ready", False))
 
 
 async def _load(api: Api, request: Request) -> Any:
@@ -133,6 +139,7 @@ def _versions(path: str, handler: Handler) -> list[tuple[str, str, Handler]]:
 
 # Why this order: a model may be called `stats`, but all models' counts are asked for at that place.
 ROUTES: list[tuple[str, str, Handler]] = [
+    ("/openapi.json", "GET", _openapi),
     ("/v2", "GET", _server),
     ("/v2/health/live", "GET", _live),
     ("/v2/health/ready", "GET", _ready),
@@ -180,7 +187,8 @@ def _json(status: int, document: Any, headers: dict[str, str] | None = None) -> 
 
 
 async def _refused(_: Request, error: RequestError) -> Response:
-    return _json(error.status, {"error": error.message})
+    headers = {"allow": "GET"} if error.status == 405 else None
+    return _json(error.status, {"error": error.message}, headers)
 
 
 async def _failed(_: Request, error: UserError) -> Response:
