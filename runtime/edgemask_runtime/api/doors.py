@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from edgemask_runtime.about import About, Outputs
 from edgemask_runtime.api.errors import RequestError
 from edgemask_runtime.api.oip import DATATYPES, InferRequest, batch_limit
 from edgemask_runtime.api.statistics import Spent, Statistics
-from edgemask_runtime.engines.tensors import Array
 from edgemask_runtime.errors import ModelDown, UserError, closest
 from edgemask_runtime.manifest import Manifest
 from edgemask_runtime.predictor import Served
@@ -17,6 +17,7 @@ from edgemask_runtime.predictor import Served
 VERSION_DIGITS = 12
 
 Encoded = TypeVar("Encoded")
+Decode = Callable[[Manifest], InferRequest]
 
 
 class Door:
@@ -27,9 +28,9 @@ class Door:
         self.statistics = Statistics()
 
     @property
-    def manifest(self) -> Manifest:
-        """What the model's bundle says of itself now."""
-        return self.served.manifest
+    def about(self) -> About:
+        """What is loaded now."""
+        return self.served.about
 
     @property
     def is_ready(self) -> bool:
@@ -38,19 +39,14 @@ class Door:
 
     @property
     def version(self) -> str:
-        """The first 48 bits of the bundle's digest as a number: perf_analyzer knows no other versions."""
-        return str(int(self.served.digest[:VERSION_DIGITS], 16))
+        """The version that is loaded now."""
+        return version_of(self.about)
 
-    def answer(
-        self,
-        decode: Callable[[], InferRequest],
-        encode: Callable[[InferRequest, Mapping[str, Array]], Encoded],
-        received_ns: int,
-    ) -> Encoded:
+    def answer(self, decode: Decode, encode: Callable[[InferRequest, Outputs], Encoded], received_ns: int) -> Encoded:
         """Decode a request, run the model on its frames, encode the outputs; all of it is counted."""
         begun = time.perf_counter_ns()
         try:
-            request = decode()
+            request = decode(self.about.manifest)
             decoded = time.perf_counter_ns()
             outputs = self._predict(request)
             predicted = time.perf_counter_ns()
@@ -62,9 +58,12 @@ class Door:
         self.statistics.answered(len(request.frames), spent)
         return encoded
 
-    def _predict(self, request: InferRequest) -> Mapping[str, Array]:
+    def _predict(self, request: InferRequest) -> Outputs:
         try:
-            return self.served.predict(request.frames)
+            outputs = self.served.predict(request.frames)
+            if any(wanted.name not in outputs for wanted in request.outputs):
+                raise ModelDown(f"{self.name} was replaced by a bundle of other outputs meanwhile; ask again")
+            return outputs
         except ModelDown as error:
             raise RequestError(503, error.message) from error
         except UserError as error:
@@ -72,12 +71,12 @@ class Door:
 
     def metadata(self) -> dict[str, Any]:
         """The model's metadata; entropy and key are the runtime's own and are not shown."""
-        manifest = self.manifest
+        manifest = self.about.manifest
         frame = manifest.frame
         return {
             "name": self.name,
             "versions": [self.version],
-            "platform": f"{self.served.engine.name}_{manifest.model.format}",
+            "platform": f"{self.about.engine.name}_{manifest.model.format}",
             "inputs": [{"name": frame.name, "datatype": "UINT8", "shape": [frame.batch or -1, *frame.shape]}],
             "outputs": [
                 {"name": record.name, "datatype": DATATYPES[record.dtype], "shape": _open_shape(record.shape)}
@@ -87,13 +86,13 @@ class Door:
 
     def config(self) -> dict[str, Any]:
         """The model's configuration in Triton's words: sizes without the batch where the batch is free."""
-        manifest = self.manifest
+        manifest = self.about.manifest
         frame, free = manifest.frame, manifest.frame.batch is None
         frame_dims = frame.shape if free else (frame.batch, *frame.shape)
         return {
             "name": self.name,
-            "platform": f"{self.served.engine.name}_{manifest.model.format}",
-            "backend": self.served.engine.name,
+            "platform": f"{self.about.engine.name}_{manifest.model.format}",
+            "backend": self.about.engine.name,
             "version_policy": {"latest": {"num_versions": 1}},
             "max_batch_size": batch_limit(frame) if free else 0,
             "input": [{"name": frame.name, "data_type": "TYPE_UINT8", "dims": list(frame_dims)}],
@@ -106,7 +105,7 @@ class Door:
                 for record in manifest.outputs
             ],
             "instance_group": [{"name": f"{self.name}_0", "kind": "KIND_CPU", "count": 1}],
-            "parameters": {"digest": {"string_value": self.served.digest}},
+            "parameters": {"digest": {"string_value": self.about.digest}},
         }
 
     def stats(self) -> dict[str, Any]:
@@ -142,6 +141,11 @@ class Doors:
         match = closest(name, self._models)
         loaded = ", ".join(sorted(self._models)) or "none"
         return f"loaded: {loaded}" + (f"; did you mean {match!r}?" if match else "")
+
+
+def version_of(about: About) -> str:
+    """The first 48 bits of the bundle's digest as a number: perf_analyzer knows no other versions."""
+    return str(int(about.digest[:VERSION_DIGITS], 16))
 
 
 def _open_shape(shape: tuple[int | None, ...]) -> list[int]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import orjson
 
+from edgemask_runtime.about import Outputs
 from edgemask_runtime.api.control import Control
-from edgemask_runtime.api.doors import Door
+from edgemask_runtime.api.doors import Decode, Door, version_of
 from edgemask_runtime.api.errors import RequestError
 from edgemask_runtime.api.guard import Guard
 from edgemask_runtime.api.oip import HEADER_LENGTH, Buffer, InferRequest, InferResponse, body_limit, decode, encode
@@ -89,7 +90,7 @@ class Api:
         header_length = headers.get(HEADER_LENGTH.encode())
         length = None if header_length is None else header_length.decode("latin-1")
         is_image = kind.startswith(b"image/")
-        limit = MAX_IMAGE_BYTES if is_image else body_limit(door.manifest.frame, binary=length is not None)
+        limit = MAX_IMAGE_BYTES if is_image else body_limit(door.about.manifest.frame, binary=length is not None)
         size = _announced(headers, limit)
         self._enter(size)
         try:
@@ -115,20 +116,21 @@ class Api:
 
     def _answer(self, door: Door, body: Buffer, length: str | None, received_ns: int) -> Response:
         regions = self.control.regions
-        return _answered(door, lambda: decode(body, length, door.manifest, regions), regions, received_ns)
+        return _answered(door, lambda manifest: decode(body, length, manifest, regions), regions, received_ns)
 
     def _answer_image(self, door: Door, body: Buffer, _: str | None, received_ns: int) -> Response:
         # Why here: Pillow is an extra, and few send images.
         from edgemask_runtime.api.pictures import decode_picture
 
-        return _answered(door, lambda: decode_picture(bytes(body), door.manifest), None, received_ns)
+        return _answered(door, lambda manifest: decode_picture(bytes(body), manifest), None, received_ns)
 
 
-def _answered(door: Door, decoded: Callable[[], InferRequest], regions: Regions | None, received_ns: int) -> Response:
-    described = {"model_name": door.name, "model_version": door.version}
-    encoded: InferResponse = door.answer(
-        decoded, lambda request, outputs: encode(request, outputs, described, regions), received_ns
-    )
+def _answered(door: Door, decoded: Decode, regions: Regions | None, received_ns: int) -> Response:
+    def encoded_as(request: InferRequest, outputs: Outputs) -> InferResponse:
+        described = {"model_name": door.name, "model_version": version_of(outputs.about)}
+        return encode(request, outputs, described, regions)
+
+    encoded = door.answer(decoded, encoded_as, received_ns)
     if encoded.header_length is None:
         return Response(200, encoded.parts)
     headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(encoded.header_length)}

@@ -116,20 +116,17 @@ def _repository_paths(control: Control) -> Schema:
 
 
 def _shared_paths() -> Schema:
-    size, key = _whole(1, MAX_OFFSET), {"type": "string", "pattern": f"^{KEY.pattern}$"}
-    status = _list(
-        _object({"name": {"type": "string"}, "key": key, "offset": _whole(0, MAX_OFFSET), "byte_size": size})
-    )
-    region = _object({"key": key, "offset": _whole(0, MAX_OFFSET), "byte_size": size}, required=["key", "byte_size"])
+    key = {"type": "string", "pattern": f"^{KEY.pattern}$"}
+    described = {"key": key, "offset": _whole(0, MAX_OFFSET), "byte_size": _whole(1, MAX_OFFSET)}
+    status = _list(_object({"name": {"type": "string"}, **described}))
+    region = _object(described, required=["key", "byte_size"], closed=False)
     name = (_in_path("name", {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "pattern": "^[^/]+$"}),)
     base = "/v2/systemsharedmemory"
     of_one = {"get": _answer(status, 400, 404, parameters=list(name))}
     return {
         f"{base}/status": _get(status),
         f"{base}/region/{{name}}/status": of_one,
-        f"{base}/region/{{name}}/register": _post(
-            _object({}), {**region, "additionalProperties": True}, parameters=name
-        ),
+        f"{base}/region/{{name}}/register": _post(_object({}), region, 404, parameters=name),
         f"{base}/region/{{name}}/unregister": _post(_object({}), None, parameters=name),
         f"{base}/unregister": _post(_object({}), None),
     }
@@ -164,13 +161,13 @@ def _infer(door: Door) -> Schema:
 
 
 def _infer_request(door: Door) -> Schema:
-    frame = door.manifest.frame
+    frame = door.about.manifest.frame
     rows = batch_limit(frame)
     values = _list(_whole(0, 255), minItems=math.prod(frame.shape), maxItems=rows * math.prod(frame.shape))
     shape: Schema = {"type": "array", "prefixItems": [_whole(frame.batch or 1, rows), *map(_constant, frame.shape)]}
     shape |= {"items": False, "minItems": len(frame.shape) + 1}
     tensor = {"name": _constant(frame.name), "datatype": _constant("UINT8"), "shape": shape, "data": values}
-    name = {"enum": [record.name for record in door.manifest.outputs]}
+    name = {"enum": [record.name for record in door.about.manifest.outputs]}
     output = _object({"name": name}, closed=False)
     return _object(
         {
