@@ -7,12 +7,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from typing import ClassVar
 
-EXIT_OK, EXIT_BUG, EXIT_USER, EXIT_CANCELLED, EXIT_PIPE = 0, 1, 2, 130, 141
+EXIT_OK, EXIT_BUG, EXIT_USER, EXIT_POLICY, EXIT_CANCELLED, EXIT_PIPE = 0, 1, 2, 3, 130, 141
 
 
 class UserError(Exception):
     """A fault that the user can mend: `message` says what is wrong, `hint` what to do about it."""
+
+    exit_code: ClassVar[int] = EXIT_USER
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -45,12 +48,12 @@ def one_line(error: BaseException, *, limit_chars: int = 300) -> str:
 
 
 def run_main(command: Callable[[], int | None]) -> int:
-    """Run a program's body and return its exit code: 2 user error, 130 cancelled, 1 bug with traceback."""
+    """Run a program's body and return its exit code: 2 user error, 3 policy unmet, 130 cancelled, 1 bug (traceback)."""
     try:
         return command() or EXIT_OK
     except UserError as error:
         report(error)
-        return EXIT_USER
+        return error.exit_code
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except BrokenPipeError:

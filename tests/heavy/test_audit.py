@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from edgemask.auditing.campaign import Subject, Task, execute  # noqa: E402
 from edgemask.auditing.corruptions import CORRUPTIONS, corrupted  # noqa: E402
 from edgemask.auditing.indicators import Indicator  # noqa: E402
 from edgemask.auditing.outcome import Report  # noqa: E402
+from edgemask.auditing.policy import PolicyUnmet  # noqa: E402
 from edgemask.auditing.setting import setting_of  # noqa: E402
 from edgemask.auditing.threat import Threat, parse_eps  # noqa: E402
 from edgemask.auditing.verdict import judge  # noqa: E402
@@ -151,6 +155,28 @@ def test_the_files_say_what_the_report_says(home: Path) -> None:
     assert "robustness: BROKEN" in page
     assert "data:image/png;base64," in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_policy_settles_the_audit_and_ends_the_command(home: Path, tmp_path: Path) -> None:
+    """The audit takes eps and the rest from the recipe; a build then finds what it wrote."""
+    demanding = tmp_path / "edgemask.toml"
+    policy = '[policy]\nrequire = "not BROKEN"\neps = "0.2"\nmin_robust_accuracy = 0.4\n[frame]'
+    shutil.copy(home / "cln.onnx", tmp_path)
+    demanding.write_text(recipe(home, "cln").read_text().replace("[frame]", policy))
+    words = ["audit", str(demanding), "--data", str(home / "digits.npz"), "--workers", "1"]
+    ended = subprocess.run([sys.executable, "-m", "edgemask", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 3, ended.stderr
+    assert "robustness BROKEN" in ended.stdout
+    assert "the audit does not meet $.policy: robustness is BROKEN, not not BROKEN" in ended.stderr
+    written = json.loads((tmp_path / "build" / "audit" / "audit.json").read_text())
+    assert (written["threat"], written["least"]) == ({"norm": "linf", "eps": 0.2}, 0.4)
+    assert "policy is not met" in (tmp_path / "build" / "audit" / "audit.html").read_text()
+    with pytest.raises(PolicyUnmet, match="robustness is BROKEN"):
+        edgemask.build(demanding, "host", tmp_path / "out", audits=[tmp_path / "build" / "audit"])
+    demanding.write_text(recipe(home, "cln").read_text())
+    built = edgemask.build(demanding, "host", tmp_path / "out", audits=[tmp_path / "build" / "audit"])
+    assert built.audit is not None
+    assert built.audit.verdict.robustness == "BROKEN"
 
 
 def test_examples_keep_the_bound_in_whole_levels(home: Path) -> None:

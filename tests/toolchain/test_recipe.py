@@ -143,7 +143,8 @@ def test_every_fault_is_reported_at_once() -> None:
         ", ".join(sorted(kind for kind, cls in registry().items() if cls.role in roles))
         for roles in (STEP_ROLES, OUTPUT_ROLES)
     )
-    keys = "schema, name, model, frame, steps, rewrites, outputs, thresholds, verify, runtime, recognise, precision"
+    keys = "schema, name, model, frame, steps, rewrites, outputs, thresholds, verify, runtime, recognise, "
+    keys += "precision, policy"
     assert faults_of(text) == [
         f"{WHERE}: {line}"
         for line in [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from edgemask import __version__
 from edgemask.artefact import Artefact
+from edgemask.auditing.finding import Finding, Findings
 from edgemask.baking import Baked, Plan, bake_plan, plan
 from edgemask.errors import UserError
 from edgemask.models import METADATA_KEY
@@ -50,6 +51,7 @@ class Built:
     proof: Proof
     parity: Parity
     digest: str
+    audit: Finding | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class _Payload:
     parity: Parity
     report: str
     evidence: dict[str, Any]
+    audit: Finding | None
 
 
 def build(
@@ -73,27 +76,32 @@ def build(
     trained_with_mask: bool = False,
     publish_key: str | Path | None = None,
     precision: Mapping[str, Any] | None = None,
+    audits: Sequence[str | Path] = (),
 ) -> Built:
     """Bake `recipe`, verify it on real images and random frames, and write the bundle for `target`.
 
     `images` is a file or folder, the recipe's if left out; `out` is a folder, build/TARGET if left out. Nothing is
     written unless parity holds. `trained_with_mask`: the model was trained with those masks that ask for it.
     `publish_key`: a file whose key is baked as a constant, for all to read. `precision` (quantisation.options.chosen)
-    outweighs the recipe's. UserError: any fault of input, and a quantised model that changes too many answers.
+    outweighs the recipe's. `audits`: what `edgemask audit` wrote of this very file, and of the recogniser's; without
+    any, that in build/audit is taken if it is of this file. UserError: any fault of input, an audit of another file, a
+    policy of the recipe that no audit meets, and a quantised model that changes too many answers.
     """
     board = find_target(target)
     key = Path(publish_key) if publish_key is not None else None
     made = plan(recipe=Path(recipe), trained_with_mask=trained_with_mask, publish_key=key, precision=precision)
-    payload = _payload(made, board, Path(images) if images is not None else None)
+    findings = Findings([Path(path) for path in audits])
+    payload = _payload(made, board, findings, Path(images) if images is not None else None)
     if path := made.recipe.recogniser_path:
         inner = plan(recipe=path, trained_with_mask=trained_with_mask)
-        payload = _joined(payload, _payload(inner, board), made.recipe)
+        payload = _joined(payload, _payload(inner, board, findings), made.recipe)
+    findings.require_used()
     manifest = payload.manifest
     folder = _folder(Path(out) if out is not None else Path("build") / target)
     bundle, report = folder / f"{manifest.name}-{target}{SUFFIX}", folder / "report.md"
     write_bundle(bundle, manifest, payload.files, {**payload.evidence, "machine": _machine()})
     write_atomic(report, payload.report.encode())
-    return Built(bundle, report, manifest, payload.proof, payload.parity, payload_digest(manifest))
+    return Built(bundle, report, manifest, payload.proof, payload.parity, payload_digest(manifest), payload.audit)
 
 
 def manifest_of(artefact: Artefact, proof: Proof, target: Target, runtime: RuntimeEntry) -> Manifest:
@@ -129,16 +137,20 @@ def manifest_of(artefact: Artefact, proof: Proof, target: Target, runtime: Runti
     return Manifest.from_json(manifest.to_json(), f"{model.path}: {METADATA_KEY}")
 
 
-def _payload(made: Plan, board: Target, images: Path | None = None) -> _Payload:
+def _payload(made: Plan, board: Target, findings: Findings, images: Path | None = None) -> _Payload:
     baked = bake_plan(made)
+    audit = findings.of(baked.artefact.model.sha256)
+    if made.recipe.policy:
+        made.recipe.policy.demand(made.recipe.name, audit)
     parity = _verified(made, baked, images or made.recipe.images_path)
     manifest = manifest_of(baked.artefact, baked.proof, board, made.recipe.runtime)
     files = {manifest.model.file: baked.artefact.model.data}
     judgement = made.quantised.judgement if made.quantised else None
     judged: dict[str, Any] = {"precision": judgement.to_json()} if judgement else {}
     judged |= {"metrics": baked.measured.to_json()} if baked.measured else {}
-    report = render(manifest, baked.proof, parity, made.recipe.assumed, judgement, baked.measured)
-    return _Payload(manifest, files, baked.proof, parity, report, {"parity": parity.to_json(), **judged})
+    judged |= {"audit": audit.to_json()} if audit else {}
+    report = render(manifest, baked.proof, parity, made.recipe.assumed, judgement, baked.measured, audit)
+    return _Payload(manifest, files, baked.proof, parity, report, {"parity": parity.to_json(), **judged}, audit)
 
 
 def _joined(outer: _Payload, inner: _Payload, recipe: Recipe) -> _Payload:

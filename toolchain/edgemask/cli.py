@@ -279,17 +279,20 @@ def calibrate(
 def audit(
     recipe: Annotated[Path, typer.Argument(help="A recipe, edgemask.toml, whose model tells classes apart.")],
     data: Annotated[Path, typer.Option(help="Labelled images: a folder of folders, or .npz with x and y.")],
-    eps: Annotated[str, typer.Option(help="How far the attacker may move a frame: 8/255 or 0.03.")] = "8/255",
-    norm: Annotated[str, typer.Option(help="linf, or l2 over all values.")] = "linf",
-    budget: Annotated[str, typer.Option(help="quick, standard or full.")] = "quick",
+    eps: Annotated[
+        str | None, typer.Option(help="How far the attacker may move a frame: 8/255 (the default) or 0.03.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="linf (the default), or l2 over all values.")] = None,
+    budget: Annotated[str | None, typer.Option(help="quick (the default), standard or full.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for audit.json and audit.html.")] = Path(
         "build/audit"
     ),
     limit: Annotated[int | None, typer.Option(min=1, help="Take so many images at most.")] = None,
     key: Annotated[Path | None, typer.Option(help="The key of keyed masks; its owner's alone (chmod 600).")] = None,
     min_robust_accuracy: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="The share that must be left to be called empirically robust.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="The share that must be left to be called empirically robust (0.5)."),
+    ] = None,
     compare: Annotated[list[str], typer.Option(help="NAME=MODEL: another trained model beside it. Repeatable.")] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(min=0, help="Processes side by side; 0 is one a processor.")] = 0,
     resume: Annotated[bool, typer.Option(help="Keep what an earlier run found.")] = True,
@@ -297,7 +300,8 @@ def audit(
 ) -> None:
     """Attack the file that a recipe makes, naively and adapted to its masks, and say what is left.
 
-    Needs PyTorch: pip install 'edgemask[audit]'. An audit can break a model; it cannot prove one secure.
+    What is not given is as the recipe's [policy] has it; exit 3 where the verdict does not meet that. Needs PyTorch:
+    pip install 'edgemask[audit]'. An audit can break a model; it cannot prove one secure.
     """
     from edgemask import audit as run
     from edgemask.listing import as_json, audit_text
@@ -319,6 +323,7 @@ def audit(
             progress=progress,
         )
     typer.echo(as_json(report.to_json()) if json else f"{audit_text(report.to_json())}\npage  {out / 'audit.html'}")
+    report.require_policy()
 
 
 @contextmanager
@@ -365,9 +370,13 @@ def build(
     judge: Judge = None,
     keep_float: KeepFloat = [],  # noqa: B006
     max_drop: MaxDrop = None,
+    audit: Annotated[
+        list[Path],
+        typer.Option(help="What `edgemask audit` wrote of this file, if not build/audit. Repeatable."),
+    ] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
-    """Bake, verify on real images and write the bundle for a board."""
+    """Bake, verify on real images and write the bundle for a board; exit 3 if no audit meets the recipe's policy."""
     from edgemask import build as run
     from edgemask.listing import as_json, built_text, built_values
     from edgemask.quantisation.options import chosen
@@ -380,12 +389,13 @@ def build(
         trained_with_mask=trained_with_mask,
         publish_key=publish_key,
         precision=chosen(precision, calibrate, judge, keep_float, max_drop),
+        audits=audit,
     )
     typer.echo(as_json(built_values(built)) if json else built_text(built))
 
 
 def main() -> None:
-    """Run the command line; exit 2 for a user's error, 130 when cancelled, 1 for a bug or failed parity."""
+    """Run the command line; exit 2 for a user's error, 3 policy unmet, 130 cancelled, 1 a bug or failed parity."""
     from edgemask.errors import run_main
 
     sys.exit(run_main(app))

@@ -107,6 +107,7 @@ def built_values(built: Built) -> dict[str, Any]:
         "payload_digest": built.digest,
         "proof": asdict(built.manifest.proof),
         "parity": built.parity.to_json(),
+        "audit": built.audit.to_json() if built.audit else None,
     }
 
 
@@ -114,6 +115,7 @@ def built_text(built: Built) -> str:
     """What was built, for reading."""
     kilobytes = built.bundle.stat().st_size / 1024
     lines = [parity_text(built.parity), "", proof_text(built.proof.to_json()), ""]
+    lines += [f"audit   {built.audit or 'none of this file: robustness NOT SHOWN (edgemask audit)'}"]
     lines += [f"bundle  {built.bundle} ({kilobytes:.0f} kB)", f"report  {built.report}", f"digest  {built.digest}"]
     return "\n".join(lines)
 
@@ -207,6 +209,7 @@ def audit_text(report: Mapping[str, Any]) -> str:
     ]
     lines += [f"no gradient: {report['no_gradient']}"] if report["no_gradient"] else []
     lines.append(f"gradient {verdict['gradient']}, robustness {verdict['robustness']}: {verdict['reason']}")
+    lines += [f"policy UNMET: {short}" for short in report["unmet"]]
     return "\n".join(lines)
 
 

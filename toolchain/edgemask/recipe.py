@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import tomllib
 
+from edgemask.auditing.policy import PolicyEntry
 from edgemask.errors import Faults, Rule, UserError, closest, structure
 from edgemask.model_input import Layout
 from edgemask.models import Format as ModelFormat
@@ -108,6 +109,7 @@ class _Document:
     runtime: RuntimeEntry = field(default_factory=RuntimeEntry)
     recognise: RecogniseEntry | None = None
     precision: PrecisionEntry = field(default_factory=PrecisionEntry)
+    policy: PolicyEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Recipe:
     rewrites: tuple[Rewrite, ...] = ()
     recognise: RecogniseEntry | None = None
     precision: PrecisionEntry = field(default_factory=PrecisionEntry)
+    policy: PolicyEntry | None = None
 
     @property
     def model_path(self) -> Path:
@@ -203,6 +206,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         rewrites=tuple(rewrites),
         recognise=document.recognise,
         precision=document.precision,
+        policy=document.policy,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from edgemask.auditing.finding import Finding
 from edgemask.metrics.measuring import Measured
 from edgemask.parity import Agreement, Parity
 from edgemask.proof import Proof
@@ -13,7 +14,8 @@ from edgemask_runtime.bundle import KeyInput, Manifest, PrecisionRecord, SourceR
 LIMITS = """\
 Gradient masking does not stop an attacker who adapts to it. Whoever holds the file can put a smooth stand-in where the
 gradient is cut (BPDA, Athalye et al. 2018), average over the randomness, query the answers, or lift the model out at
-the tensor named above and follow its full gradient. No robustness was measured here."""
+the tensor named above and follow its full gradient."""
+UNMEASURED = "No robustness was measured here. `edgemask audit` attacks the file and says what is left."
 
 
 def render(
@@ -23,6 +25,7 @@ def render(
     assumed: Sequence[str],
     judgement: Judgement | None = None,
     measured: Measured | None = None,
+    audit: Finding | None = None,
 ) -> str:
     """The report as Markdown."""
     sections = [
@@ -37,6 +40,8 @@ def render(
         "## What the graph shows",
         _proof(proof),
         LIMITS,
+        "## Robustness",
+        _robustness(audit) if audit else UNMEASURED,
         "## Parity",
         _parity(parity),
     ]
@@ -96,6 +101,22 @@ def _proof(proof: Proof) -> str:
     if proof.masked:
         verdict = f"Every path from the frame to the model is cut{by}."
     return f"{verdict}\n\nThe model can be lifted out at: {', '.join(f'`{name}`' for name in proof.lift_at)}."
+
+
+def _robustness(audit: Finding) -> str:
+    rows = [("clean", audit.clean), ("naive white-box", audit.naive), ("adaptive white-box", audit.adaptive)]
+    rows.append(("worst of all attacks on each image", audit.worst))
+    shares = [(name, f"{f.value:.1%} ({f.low:.1%} to {f.high:.1%})") for name, f in rows if f]
+    verdict = audit.verdict
+    bound = f" AT {audit.threat}" if verdict.robustness == "EMPIRICAL" else ""
+    why = f" No gradient: {audit.no_gradient}." if audit.no_gradient else ""
+    return (
+        f"Robustness **{verdict.robustness}{bound}**, gradient **{verdict.gradient}**: {verdict.reason}.{why}\n\n"
+        f"{table(('still right', 'share of images (95 % interval)'), shares)}\n\n"
+        f"{audit.n} images, {audit.classes} classes, {audit.threat} on {audit.bound_on}, budget {audit.budget}, "
+        f"{audit.engine}; the attackers knew: {', '.join(audit.knows)}. An audit can break a model and cannot prove "
+        "one robust: an attack that is not in it may do better."
+    )
 
 
 def figures_of(measured: Measured) -> tuple[list[str], list[list[str]]]:

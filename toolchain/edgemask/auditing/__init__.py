@@ -19,13 +19,13 @@ def audit(
     recipe: str | Path,
     data: str | Path,
     *,
-    eps: str = "8/255",
-    norm: str = "linf",
-    budget: str = "quick",
+    eps: str | None = None,
+    norm: str | None = None,
+    budget: str | None = None,
     out: str | Path = "build/audit",
     limit: int | None = None,
     key: str | Path | None = None,
-    min_robust_accuracy: float = 0.5,
+    min_robust_accuracy: float | None = None,
     compare: Sequence[str] = (),
     workers: int = 0,
     resume: bool = True,
@@ -33,25 +33,26 @@ def audit(
 ) -> Report:
     """Attack the file that `recipe` makes, on the labelled images of `data`, and write audit.json and audit.html.
 
-    Nothing of it says that a model is secure. `eps` is on the frame, in shares of its range. What each attack found is
+    Nothing of it says that a model is secure. `eps` is on the frame, in shares of its range. What is left out is as the
+    recipe's policy has it, else 8/255, linf, quick and 0.5; `Report.require_policy` judges. What each attack found is
     kept in `out`, by a digest of all it depends on: with `resume` it is not made again. `compare`: other trained models
     as NAME=MODEL, behind the recipe's preprocessing and without its masks. UserError: packages that are missing, data
     that does not fit, a model that is no classifier or no better than chance.
     """
     _require()
-    from edgemask.auditing.budgets import Budget
     from edgemask.auditing.command import Ask, answer
+    from edgemask.auditing.finding import Budget
     from edgemask.auditing.threat import Norm
 
     for what, value, allowed in (("norm", norm, get_args(Norm)), ("budget", budget, get_args(Budget))):
-        if value not in allowed:
+        if value is not None and value not in allowed:
             raise unknown(what, value, allowed)
     ask = Ask(
         recipe=Path(recipe),
         data=Path(data),
         eps=eps,
-        norm=cast(Norm, norm),
-        budget=cast(Budget, budget),
+        norm=cast(Norm | None, norm),
+        budget=cast(Budget | None, budget),
         out=Path(out),
         limit=limit,
         key=Path(key) if key is not None else None,

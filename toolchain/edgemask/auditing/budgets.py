@@ -12,10 +12,9 @@ from edgemask.auditing.attacks.gradient import Fgsm, Pgd
 from edgemask.auditing.attacks.queries import HopSkipJump, Square, UniformNoise
 from edgemask.auditing.attacks.transfer import Transfer
 from edgemask.auditing.defence import Backward
+from edgemask.auditing.finding import Budget
 from edgemask.chain import Chain
 from edgemask.steps import Mask
-
-Budget = Literal["quick", "standard", "full"]
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgemask.auditing.budgets import Budget
+from edgemask.auditing.finding import JSON, Budget
 from edgemask.auditing.orders import Order, carry_out
 from edgemask.auditing.outcome import Report
 from edgemask.auditing.page import page
+from edgemask.auditing.policy import PolicyEntry
 from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import Norm, Threat, parse_eps
+from edgemask.auditing.verdict import MIN_ROBUST_ACCURACY
 from edgemask.baking import Plan, plan
 from edgemask.errors import UserError
 from edgemask.metrics.data import Data
@@ -25,7 +27,8 @@ from edgemask_runtime.files import write_atomic
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.keys import read_key
 
-JSON, PAGE, KEPT = "audit.json", "audit.html", "kept"
+PAGE, KEPT = "audit.html", "kept"
+USUAL = PolicyEntry("not BROKEN", "8/255")
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,13 @@ class Ask:
 
     recipe: Path
     data: Path
-    eps: str
-    norm: Norm
-    budget: Budget
+    eps: str | None
+    norm: Norm | None
+    budget: Budget | None
     out: Path
     limit: int | None
     key: Path | None
-    least: float
+    least: float | None
     compare: tuple[str, ...]
     workers: int
     resume: bool
@@ -48,7 +51,9 @@ class Ask:
 
 def answer(ask: Ask, progress: Callable[[int, int], None]) -> Report:
     """Carry the audit out, and write what it found as JSON and as a page."""
-    recipe, threat = read_recipe(ask.recipe), Threat(ask.norm, parse_eps(ask.eps))
+    recipe = read_recipe(ask.recipe)
+    policy = recipe.policy or USUAL
+    threat = Threat(ask.norm or policy.norm, parse_eps(ask.eps or policy.eps))
     made = plan(recipe=recipe)
     others = {name: _other(recipe, model) for name, model in compared(ask.compare).items()}
     frames, labels = _frames(read_data(ask.data, recipe.labels()).limited(ask.limit), recipe)
@@ -62,17 +67,24 @@ def answer(ask: Ask, progress: Callable[[int, int], None]) -> Report:
         frames=frames,
         labels=labels,
         kept=folder / KEPT,
-        budget=ask.budget,
+        budget=ask.budget or policy.budget,
         key=_key(made, ask.key) if ask.key else None,
-        least=ask.least,
+        least=_least(ask, policy),
         compare=others,
         workers=ask.workers,
         progress=progress,
     )
     report = carry_out(order)
+    if recipe.policy:
+        report = replace(report, unmet=tuple(recipe.policy.unmet(report.finding())))
     write_atomic(folder / JSON, (json.dumps(report.to_json(), indent=2) + "\n").encode())
     write_atomic(folder / PAGE, page(report).encode())
     return report
+
+
+def _least(ask: Ask, policy: PolicyEntry) -> float:
+    stated = policy.min_robust_accuracy if ask.least is None else ask.least
+    return MIN_ROBUST_ACCURACY if stated is None else stated
 
 
 def _frames(data: Data, recipe: Recipe) -> tuple[Pixels, Labels]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from edgemask.auditing.attacks import Attack, Target
 from edgemask.auditing.attacks.auto import Apgd
 from edgemask.auditing.attacks.gradient import Pgd
-from edgemask.auditing.budgets import EFFORTS, Budget, attacks_for, undefended_attacks
+from edgemask.auditing.budgets import EFFORTS, attacks_for, undefended_attacks
 from edgemask.auditing.campaign import JUDGING, Outcome, Subject, Task, processors, rightness, run, tasks_of
 from edgemask.auditing.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from edgemask.auditing.finding import Budget
 from edgemask.auditing.indicators import Indicator, of_gradient, of_randomness, of_rows
 from edgemask.auditing.outcome import Report, Row
 from edgemask.auditing.setting import Scene, Setting, scene_of, setting_of
@@ -88,6 +89,7 @@ def carry_out(order: Order) -> Report:
         budget=order.budget,
         threat=order.threat,
         bound_on=scene.bound_on,
+        knows=tuple(dict.fromkeys(attack.knowledge for attack in found[FILE])),
         n=len(order.labels),
         classes=classes,
         clean=interval_of(clean),
@@ -95,6 +97,7 @@ def carry_out(order: Order) -> Report:
         naive=_of_knowledge(found[FILE], "naive"),
         adaptive=_of_knowledge(found[FILE], "adaptive"),
         worst=left,
+        least=order.least,
         compared={name: _rows(found[name]) for name in (UNDEFENDED, *order.compare) if name in found},
         corruptions={name: tuple(map(float, right.mean(axis=1))) for name, right in weathered.items()},
         corrupted=interval_of(np.mean([right.mean(axis=0) for right in weathered.values()], axis=0)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from edgemask.auditing.budgets import Budget
+from edgemask import __version__
+from edgemask.auditing.finding import Budget, Finding, finding_of
 from edgemask.auditing.indicators import Indicator
+from edgemask.auditing.policy import unmet_by
 from edgemask.auditing.threat import Threat
 from edgemask.auditing.verdict import Verdict
 from edgemask.metrics.intervals import Figure
@@ -32,7 +35,8 @@ class Report:
 
     `bound_on`: which picture the attacker may change. `worst` is the headline: of each frame what the worst of all
     attacks leaves. `curve`: (eps, share) of the adaptive attack. `corruptions`: by name the share at each of five
-    severities; `corrupted`: the mean over all of them. `no_gradient`: why none could be followed.
+    severities; `corrupted`: the mean over all of them. `no_gradient`: why none could be followed. `unmet`: where it
+    falls short of the recipe's policy.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Report:
     budget: Budget
     threat: Threat
     bound_on: str
+    knows: tuple[str, ...]
     n: int
     classes: int
     clean: Figure
@@ -48,6 +53,7 @@ class Report:
     naive: Figure | None
     adaptive: Figure | None
     worst: Figure
+    least: float
     compared: Mapping[str, tuple[Row, ...]]
     corruptions: Mapping[str, tuple[float, ...]]
     corrupted: Figure
@@ -55,9 +61,20 @@ class Report:
     indicators: tuple[Indicator, ...]
     verdict: Verdict
     no_gradient: str | None
+    edgemask: str = __version__
+    unmet: tuple[str, ...] = ()
     examples: tuple[tuple[Pixels, Pixels], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without the pictures."""
         data = asdict(replace(self, examples=()))
         return {"schema": SCHEMA, **{name: value for name, value in data.items() if name != "examples"}}
+
+    def finding(self) -> Finding:
+        """The verdict with what it holds for, as a build reads it."""
+        return finding_of(json.loads(json.dumps(self.to_json())), "audit")
+
+    def require_policy(self) -> None:
+        """PolicyUnmet where this shows less than the recipe demands."""
+        if self.unmet:
+            raise unmet_by(self.name, "; ".join(self.unmet))

@@ -79,10 +79,12 @@ def _verdict(report: Report) -> str:
     rows = [("clean", report.clean), ("naive white-box", report.naive), ("adaptive white-box", report.adaptive)]
     rows.append(("worst of all attacks on each image", report.worst))
     facts = _table((), [(name, share(figure)) for name, figure in rows if figure is not None])
+    rows_unmet = "".join(f"<li>{escape(short)}</li>" for short in report.unmet)
+    unmet = f"<p><b>The recipe's policy is not met:</b></p><ul>{rows_unmet}</ul>" if report.unmet else ""
     why = f"<p>No gradient: {escape(report.no_gradient)}.</p>" if report.no_gradient else ""
     return (
         f'<div class="verdict {verdict.robustness}"><b>robustness: {verdict.robustness}{escape(bound)}</b><br>'
-        f"gradient: {verdict.gradient}<br>{escape(verdict.reason)}</div>{why}{facts}"
+        f"gradient: {verdict.gradient}<br>{escape(verdict.reason)}</div>{unmet}{why}{facts}"
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from edgemask.auditing.indicators import Indicator
+if TYPE_CHECKING:
+    from edgemask.auditing.indicators import Indicator
 
 GradientWord = Literal["useful", "shattered", "stochastic", "vanishing", "unknown"]
 RobustnessWord = Literal["BROKEN", "NOT SHOWN", "EMPIRICAL"]
