@@ -18,6 +18,10 @@ DEFAULT_GENERATOR = "shake128"
 Bytes = npt.NDArray[np.uint8]
 
 
+class NoEntropy(UserError):
+    """The random source fails or repeats itself: nothing may be answered any more, this is an alarm."""
+
+
 class SeedSource:
     """Draws seeds and refuses a source that repeats: replayed entropy would undo the mask unnoticed."""
 
@@ -26,10 +30,13 @@ class SeedSource:
         self._last = b""
 
     def draw(self) -> bytes:
-        """Return 32 fresh bytes; UserError when the source gives the same ones twice."""
-        seed = self._source(SEED_BYTES)
+        """Return 32 fresh bytes; NoEntropy when the source fails or gives the same ones twice."""
+        try:
+            seed = self._source(SEED_BYTES)
+        except OSError as error:
+            raise NoEntropy(f"the operating system's random source fails: {error.strerror}") from error
         if len(seed) != SEED_BYTES or seed == self._last:
-            raise UserError(
+            raise NoEntropy(
                 "the operating system's random source repeats itself", hint="run on a kernel with getrandom"
             )
         self._last = seed
