@@ -12,12 +12,13 @@ from edgemask_runtime.manifest import Manifest
 from edgemask_runtime.tables import chosen
 
 SINKS = {
+    "can": "edgemask_runtime.sinks.can:Can",
     "jsonl": "edgemask_runtime.sinks.jsonl:JsonLines",
     "socket": "edgemask_runtime.sinks.socket:SocketLines",
     "mqtt": "edgemask_runtime.sinks.mqtt:Mqtt",
     "text": "edgemask_runtime.sinks.text:TextLines",
 }
-EXTRAS = frozenset({"mqtt"})
+EXTRAS = frozenset({"can", "mqtt"})
 """Kinds that need a package of the extra of that name."""
 
 

@@ -1,0 +1,188 @@
+"""Answers on a CAN or CAN FD bus, at a fixed pace and whatever happens, as far as the recipe allows."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import Any
+
+import can
+
+from edgemask_runtime.answers import Answer
+from edgemask_runtime.errors import UserError, one_line, unknown
+from edgemask_runtime.formats import Pixels
+from edgemask_runtime.frames import NS_PER_MS
+from edgemask_runtime.sinks import SinkContext
+from edgemask_runtime.sinks.can_messages import (
+    EXPIRED,
+    FAILED,
+    MODEL_DOWN,
+    STALLED,
+    STARTING,
+    STOPPING,
+    VALID,
+    Encoder,
+    State,
+)
+from edgemask_runtime.strict_json import between, matching
+
+REOPEN_S = 2.0
+"""A bus on which nothing went out for so long is opened anew: its adapter may have been unplugged."""
+BUS_OFF = 0x40
+"""The bit in an error frame's identifier (linux/can/error.h)."""
+NOTHING = [{"can_id": 0, "can_mask": 0x1FFFFFFF, "extended": True}]
+"""A filter for what we receive: error frames come in any case."""
+WORDS = {"start": STARTING, "stall": STALLED, "expire": EXPIRED, "model": MODEL_DOWN, "stop": STOPPING}
+
+log = logging.getLogger("edgemaskd")
+
+
+@dataclass(frozen=True)
+class CanSettings:
+    """Which bus, and how fast; what is sent there is the bundle's business.
+
+    `interface` is python-can's name of it. SocketCAN's bit rates are set with `ip link` and not here; `data_bitrate`
+    also asks for the switch to it within frames of CAN FD. `period_ms` can only lengthen what the bundle states.
+    """
+
+    channel: str
+    interface: str = field(default="socketcan", metadata=matching("[a-z0-9_]{1,40}"))
+    bitrate: int | None = field(default=None, metadata=between(1, 1_000_000))
+    data_bitrate: int | None = field(default=None, metadata=between(1, 12_000_000))
+    period_ms: int | None = field(default=None, metadata=between(5, 10_000))
+
+
+class Can:
+    """Sends every allowed message once a period, from the first moment to the last: valid only with a fresh answer."""
+
+    Settings = CanSettings
+    wants_pixels = False
+
+    def __init__(self, settings: CanSettings, context: SinkContext) -> None:
+        manifest = context.manifest
+        if not manifest.can:
+            hint = "name them as [[runtime.can]] in the recipe, and build the bundle again"
+            raise UserError(f"{manifest.name}: this bundle may send no message on a CAN bus", hint)
+        self._settings, self._name = settings, f"can {settings.interface} {settings.channel}"
+        self._max_age_ms = manifest.max_age_ms
+        self._encoders = [Encoder(record, manifest.frame) for record in manifest.can]
+        self._fault: str | None = None
+        self._healthy_s = time.monotonic()
+        self._newest: Answer | None = None
+        self._invalid = STARTING
+        self._stopping = Event()
+        self._bus = self._opened()
+        self._thread = Thread(target=self._keep_time, name=self._name, daemon=True)
+        self._thread.start()
+
+    def write(self, answer: Answer, pixels: Pixels | None) -> None:
+        """Let the next frames tell this answer; UserError while nothing can be sent."""
+        self._newest = answer
+        if self._fault:
+            raise UserError(f"{self._name}: {self._fault}")
+
+    def invalidate(self, reason: str) -> None:
+        """Let the next frames say that there is no answer."""
+        self._invalid = next((validity for word, validity in WORDS.items() if word in reason.lower()), FAILED)
+        self._newest = None
+
+    def close(self) -> None:
+        """Send every message once more, as invalid, and let go of the bus."""
+        self.invalidate("stopping")
+        self._stopping.set()
+        self._thread.join()
+
+    def _keep_time(self) -> None:
+        """Send on time, by the clock and not by pauses; a time that was missed is not made up for."""
+        periods = [max(each.record.period_ms, self._settings.period_ms or 0) / 1000 for each in self._encoders]
+        due = [time.monotonic()] * len(periods)
+        while not self._stopping.wait(max(0.0, min(due) - time.monotonic())):
+            for index, encoder in enumerate(self._encoders):
+                now = time.monotonic()
+                if due[index] <= now:
+                    self._send(encoder)
+                    due[index] += periods[index] * (1 + (now - due[index]) // periods[index])
+            self._look_after()
+        for encoder in self._encoders:
+            self._send(encoder)
+        self._shut()
+
+    def _state(self) -> State:
+        answer = self._newest
+        if answer is None:
+            return State(self._invalid)
+        age_ms = (time.monotonic_ns() - answer.captured_ns) / NS_PER_MS
+        return State(VALID, answer, age_ms) if age_ms <= self._max_age_ms else State(EXPIRED)
+
+    def _send(self, encoder: Encoder) -> None:
+        record, fast = encoder.record, self._settings.data_bitrate is not None
+        for data in encoder.frames(self._state()):
+            frame = can.Message(
+                arbitration_id=record.id,
+                is_extended_id=record.extended,
+                is_fd=encoder.is_fd,
+                bitrate_switch=encoder.is_fd and fast,
+                data=data,
+            )
+            if not self._sent(frame):
+                return
+
+    def _sent(self, frame: can.Message) -> bool:
+        """Whether the frame went out. A full queue is not waited for: what is in it would come late."""
+        try:
+            if self._bus is None:
+                return False
+            self._bus.send(frame, timeout=0)
+        except (can.CanError, OSError) as error:
+            self._failed(f"cannot send: {one_line(error)}")
+            return False
+        if self._fault:
+            log.info("%s: sends again", self._name)
+        self._fault, self._healthy_s = None, time.monotonic()
+        return True
+
+    def _look_after(self) -> None:
+        """Note that the controller went off the bus, and open it anew when nothing goes out for long."""
+        try:
+            heard = self._bus.recv(0) if self._bus else None
+        except (can.CanError, OSError) as error:
+            self._failed(f"cannot receive: {one_line(error)}")
+            heard = None
+        if heard and heard.is_error_frame and heard.arbitration_id & BUS_OFF:
+            self._failed("bus off: too many errors; `ip link set ... restart-ms 100` lets the kernel come back")
+        if time.monotonic() - self._healthy_s > REOPEN_S:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self._shut()
+        self._healthy_s = time.monotonic()
+        try:
+            self._bus = self._opened()
+        except UserError as error:
+            self._failed(error.message.removeprefix(f"{self._name}: "))
+
+    def _opened(self) -> Any:
+        settings = self._settings
+        rates = {"bitrate": settings.bitrate, "data_bitrate": settings.data_bitrate}
+        given: dict[str, Any] = {name: rate for name, rate in rates.items() if rate is not None}
+        if any(encoder.is_fd for encoder in self._encoders):
+            given["fd"] = True
+        if settings.interface not in can.VALID_INTERFACES:
+            raise unknown("interface of python-can", settings.interface, can.VALID_INTERFACES)
+        try:
+            return can.Bus(settings.channel, settings.interface, ignore_config=True, can_filters=NOTHING, **given)
+        except (can.CanError, OSError, ValueError, ImportError) as error:
+            hint = "`ip -details link show type can` lists SocketCAN's" if settings.interface == "socketcan" else None
+            raise UserError(f"{self._name}: cannot be opened: {one_line(error)}", hint) from error
+
+    def _shut(self) -> None:
+        bus, self._bus = self._bus, None
+        if bus:
+            bus.shutdown()
+
+    def _failed(self, why: str) -> None:
+        if why != self._fault:
+            log.warning("%s: %s", self._name, why)
+        self._fault = why
