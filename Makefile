@@ -8,7 +8,7 @@ target ?= host
 faces := build/faces
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint .constraints.txt
 LIGHT := --editable ./runtime[onnxruntime,litert,images] --editable .
-ALL := --editable ./runtime[onnxruntime,litert,images,video,mqtt,can] --editable .[dev]
+ALL := --editable ./runtime[onnxruntime,litert,images,video,v4l2,mqtt,can] --editable .[dev]
 HEAVY := .venv-heavy
 HEAVY_ALL = --editable ./runtime[onnxruntime,litert,images,video] --editable .[test,$*]
 

@@ -120,6 +120,18 @@ def assembled(planes: Sequence[Pixels], wanted: Format) -> Pixels:
     return buffer
 
 
+def plane_rows(buffer: Pixels, given: Format) -> list[Pixels]:
+    """The planes of a frame in any format, each as rows of bytes without padding: views."""
+    rows, height, width = buffer.reshape(len(buffer), -1), given.height, given.width
+    if given.colour not in ("nv12", "i420"):
+        return [rows[:, : given.row_bytes]]
+    luma, chroma = rows[:height, :width], rows[height:]
+    if given.colour == "nv12":
+        return [luma, chroma[:, :width]]
+    tints = chroma.reshape(2, height // 2, -1)[..., : width // 2]
+    return [luma, tints[0], tints[1]]
+
+
 def pixels_of(buffer: Pixels, camera: Format) -> Pixels:
     """The pixels of a frame that is no YUV, height x width x channels, without padding."""
     return buffer[:, : camera.row_bytes].reshape(camera.height, camera.width, -1) if camera.raw else buffer

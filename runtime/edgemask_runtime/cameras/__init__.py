@@ -15,6 +15,7 @@ from edgemask_runtime.tables import chosen
 CAMERAS = {
     "folder": "edgemask_runtime.cameras.folder:FolderCamera",
     "video": "edgemask_runtime.cameras.video:VideoCamera",
+    "v4l2": "edgemask_runtime.cameras.v4l2:V4l2Camera",
     "stream": "edgemask_runtime.cameras.stream:StreamCamera",
     "pattern": "edgemask_runtime.cameras.pattern:PatternCamera",
 }

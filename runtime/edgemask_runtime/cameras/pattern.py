@@ -11,7 +11,7 @@ from threading import Event
 import numpy as np
 
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.formats import SPANS, YUV, Format, Pixels, pixels_of, planes_of
+from edgemask_runtime.formats import SPANS, YUV, Format, Pixels, pixels_of, plane_rows, planes_of
 from edgemask_runtime.frames import Shot
 from edgemask_runtime.images import in_format, recolour
 from edgemask_runtime.manifest import FrameInput
@@ -60,8 +60,8 @@ class PatternCamera:
     def drawn(self, number: int) -> Pixels:
         """The frame of that number."""
         drawn, frame = self._base.copy(), self._frame
-        for (target, pair), (source, _) in zip(_planes(drawn, frame), _planes(self._base, frame), strict=True):
-            half = len(target) // 2
+        for target, source in zip(plane_rows(drawn, frame), plane_rows(self._base, frame), strict=True):
+            half, pair = len(target) // 2, 2 * target.shape[1] // frame.width
             target[half:] = np.roll(source[half:], number % (frame.width // 2) * pair, axis=1)
         black, white = _levels(frame)
         luma = _luma(drawn, frame)
@@ -89,18 +89,6 @@ def _colours(frame: Format) -> Pixels:
     rgb[half:] += 90 * np.linspace(0.3, 1, frame.height - half)[:, np.newaxis, np.newaxis] * waves
     whole = rgb.astype(np.uint8)
     return in_format(whole if frame.colour in YUV else recolour(whole, frame.colour), frame)
-
-
-def _planes(buffer: Pixels, frame: Format) -> list[tuple[Pixels, int]]:
-    """The planes as rows of bytes without padding, each with the bytes of two pixels beside each other."""
-    rows = buffer.reshape(len(buffer), -1)
-    if frame.colour in ("gray", "rgb", "bgr", "rgba", "bgra", "yuyv"):
-        return [(rows[:, : frame.row_bytes], 2 * frame.row_bytes // frame.width)]
-    luma, chroma = (rows[: frame.height, : frame.width], 2), rows[frame.height :]
-    if frame.colour == "nv12":
-        return [luma, (chroma[:, : frame.width], 2)]
-    tints = chroma.reshape(2, frame.height // 2, -1)[..., : frame.width // 2]
-    return [luma, (tints[0], 1), (tints[1], 1)]
 
 
 def _luma(buffer: Pixels, frame: Format) -> Pixels:
