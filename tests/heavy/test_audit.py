@@ -279,6 +279,14 @@ NETS = {
     "noise": ("torch_nchw", '[[steps]]\nkind = "noise"\n', SCALED),
 }
 
+GRADIENTS = {
+    "thermometer": "shattered",
+    "block-shuffle": "useful",
+    "k-wta": "shattered",
+    "activation-pruning": "stochastic",
+    "noise": "stochastic",
+}
+
 
 @pytest.mark.parametrize("kind", NETS)
 def test_masks_of_every_family_are_followed(kind: str, tmp_path: Path) -> None:
@@ -291,6 +299,7 @@ def test_masks_of_every_family_are_followed(kind: str, tmp_path: Path) -> None:
     key = tmp_path / "key" if kind == "block-shuffle" else None
     report = edgemask.audit(tmp_path / "edgemask.toml", tmp_path / "garments.npz", eps="16/255", out=tmp_path, key=key)
     assert report.no_gradient is None
+    assert report.verdict.gradient == GRADIENTS[kind]
     assert report.clean.value > 0.7
     assert report.adaptive is not None
     assert report.adaptive.value < 0.2

@@ -86,12 +86,12 @@ def of_rows(left: Mapping[str, float], unbounded: Mapping[str, float], chance: f
 def _agreement(target: Target, x: Tensor, y: Tensor, slopes: Tensor) -> float:
     """The mean cosine, over frames, of directional slopes by gradient and by finite differences."""
     source = torch.Generator().manual_seed(0)
-    model = view(target.defence, "exact", 1, 0)
     by_gradient, by_difference = [], []
     for _ in range(DIRECTIONS):
         way = torch.randn(x.shape, generator=source).sign()
         by_gradient.append((slopes * way.flatten(1)).sum(1))
-        ends = [_loss(model, (x + side * STEP * way).clamp(0, 1), y) for side in (1, -1)]
+        # Why a view each time: it begins its draws again, and with other ones a difference would be the draws'.
+        ends = [_loss(view(target.defence, "exact", 1, 0), (x + side * STEP * way).clamp(0, 1), y) for side in (1, -1)]
         by_difference.append((ends[0] - ends[1]) / (2 * STEP))
     pair = torch.stack(by_gradient, 1), torch.stack(by_difference, 1)
     cosine = torch.nn.functional.cosine_similarity(*(value.double().nan_to_num() for value in pair), dim=1)
