@@ -1,29 +1,50 @@
-"""edgemaskd: runs a bundle on a source and serves it on loopback; makes keys."""
+"""edgemaskd: runs bundles on sources, serves them and tells sinks; makes keys."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from edgemask_runtime import __version__
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.errors import UserError, run_main
+from edgemask_runtime.flags import DEFAULT_LISTEN, Flags, settings_for
 from edgemask_runtime.keys import new_key
-from edgemask_runtime.service import Options, serve
-
-DEFAULT_LISTEN = "127.0.0.1:8700"
+from edgemask_runtime.notify import start_logging
+from edgemask_runtime.service import check, serve
+from edgemask_runtime.settings import read_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    parsed = _parser().parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="edgemaskd: %(message)s")
-    given = {name: value for name, value in vars(parsed).items() if name != "command"}
-    if parsed.command == "new-key":
-        return run_main(lambda: _new_key(**given))
-    return run_main(lambda: serve(Options(**given)))
+    parsed = vars(_parser().parse_args(arguments))
+    start_logging()
+    commands: dict[str, Callable[..., int | None]] = {"run": _run, "check": _check, "new-key": _new_key}
+    command = commands[parsed.pop("command")]
+    return run_main(lambda: command(**parsed))
+
+
+def _run(**given: object) -> int:
+    """Run a bundle or a settings file until it is stopped."""
+    flags = Flags(**given)  # type: ignore[arg-type]
+    return serve(settings_for(flags), str(flags.path))
+
+
+def _check(settings: Path) -> None:
+    """Say what a settings file would run; start nothing."""
+    read = read_settings(settings)
+    manifests = check(read, str(settings))
+    for model in read.models:
+        manifest = manifests[model.name]
+        print(f"model {model.name}: {manifest.name} for {manifest.target}, {model.bundle}")
+    for pipeline in read.pipelines:
+        sinks = ", ".join(sink.kind for sink in pipeline.sinks) or "no sink"
+        print(f"pipeline {pipeline.name}: {pipeline.source.kind} -> {pipeline.model} -> {sinks}")
+    for name, door in (("http", read.http), ("grpc", read.grpc)):
+        if door:
+            print(f"{name}: {door.listen}")
 
 
 def _new_key(bundle: Path, output: Path) -> None:
@@ -36,27 +57,32 @@ def _new_key(bundle: Path, output: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgemaskd", description="Run an Edgemask bundle.")
+    parser = argparse.ArgumentParser(prog="edgemaskd", description="Run Edgemask bundles.")
     parser.add_argument("--version", action="version", version=f"edgemaskd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     new = commands.add_parser("new-key", help="make a key for a bundle with keyed masks")
     new.add_argument("bundle", type=Path, help="the .edgemask file")
     new.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the key")
-    run = commands.add_parser("run", help="run a bundle until it is stopped")
-    run.add_argument("bundle", type=Path, help="the .edgemask file")
+    check = commands.add_parser("check", help="read device settings and their bundles, and start nothing")
+    check.add_argument("settings", type=Path, help="a .toml or .json file")
+    _add_run(commands.add_parser("run", help="run a bundle or device settings until it is stopped"))
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "path", type=Path, help="an .edgemask file, or device settings (.toml, .json) instead of all flags"
+    )
     run.add_argument("--key", type=Path, metavar="FILE", help="the key of keyed masks; its owner's alone (chmod 600)")
     run.add_argument("--source", type=Path, help="a folder of images, an image or a video; stops when it ends")
-    run.add_argument("--listen", default=DEFAULT_LISTEN, help="HTTP address on loopback, or none (default %(default)s)")
+    run.add_argument("--listen", help=f"HTTP address on loopback, or none (default {DEFAULT_LISTEN})")
     run.add_argument("--max-frames", type=_count, metavar="N", help="stop after N frames of the source")
     run.add_argument("--fps", type=_pace, metavar="F", help="the source's pace; 0 is as fast as frames are answered")
     run.add_argument("--loop", action="store_true", help="begin the source again when it ends")
-    run.add_argument("--threads", type=_count, default=1, metavar="N", help="threads of the engine (default 1)")
+    run.add_argument("--threads", type=_count, metavar="N", help="threads of the engine (default 1)")
     run.add_argument("--output", type=Path, metavar="FILE", help="append the answers to FILE instead of stdout")
-    run.add_argument(
-        "--format", choices=("jsonl", "text"), default="jsonl", help="how answers are written (default %(default)s)"
-    )
+    run.add_argument("--format", choices=("jsonl", "text"), help="how answers are written (default jsonl)")
     run.add_argument("--engine", metavar="NAME", help="another engine for the bundle's model format")
-    return parser
 
 
 def _count(text: str) -> int:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from threading import Lock
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from edgemask_runtime.errors import UserError, unknown
+from edgemask_runtime.errors import EXIT_ALARM, UserError, one_line, unknown
 
 SEED_BYTES = 32
+REMEMBERED = 1024
+HINT = "run on a kernel with getrandom, and not a copy of a machine that was suspended"
 DEFAULT_GENERATOR = "shake128"
 
 Bytes = npt.NDArray[np.uint8]
@@ -21,26 +25,37 @@ Bytes = npt.NDArray[np.uint8]
 class NoEntropy(UserError):
     """The random source fails or repeats itself: nothing may be answered any more, this is an alarm."""
 
+    exit_code: ClassVar[int] = EXIT_ALARM
+
 
 class SeedSource:
-    """Draws seeds and refuses a source that repeats: replayed entropy would undo the mask unnoticed."""
+    """Draws seeds and refuses a source that repeats itself: replayed entropy would undo the mask unnoticed."""
 
     def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
         self._source = source
-        self._last = b""
+        self._latest: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._seen: set[bytes] = set()
+        self._entered = Lock()
 
     def draw(self) -> bytes:
-        """Return 32 fresh bytes; NoEntropy when the source fails or gives the same ones twice."""
+        """Return 32 fresh bytes; NoEntropy when the source gives one of the latest again, or too little."""
         try:
             seed = self._source(SEED_BYTES)
-        except OSError as error:
-            raise NoEntropy(f"the operating system's random source fails: {error.strerror}") from error
-        if len(seed) != SEED_BYTES or seed == self._last:
-            raise NoEntropy(
-                "the operating system's random source repeats itself", hint="run on a kernel with getrandom"
-            )
-        self._last = seed
+        except (OSError, NotImplementedError) as error:
+            raise NoEntropy(f"the operating system's random source fails: {one_line(error)}", HINT) from error
+        if len(seed) != SEED_BYTES:
+            raise NoEntropy("the operating system's random source gives too little", HINT)
+        with self._entered:
+            self._remember(seed)
         return seed
+
+    def _remember(self, seed: bytes) -> None:
+        if seed in self._seen:
+            raise NoEntropy("the operating system's random source repeats itself", HINT)
+        if len(self._latest) == REMEMBERED:
+            self._seen.discard(self._latest[0])
+        self._latest.append(seed)
+        self._seen.add(seed)
 
 
 draw_seed = SeedSource().draw

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
-EXIT_OK, EXIT_BUG, EXIT_USER, EXIT_POLICY, EXIT_CANCELLED, EXIT_PIPE = 0, 1, 2, 3, 130, 141
+EXIT_OK, EXIT_BUG, EXIT_USER, EXIT_POLICY, EXIT_ALARM, EXIT_CANCELLED, EXIT_PIPE = 0, 1, 2, 3, 4, 130, 141
 
 
 class UserError(Exception):
@@ -48,7 +48,10 @@ def one_line(error: BaseException, *, limit_chars: int = 300) -> str:
 
 
 def run_main(command: Callable[[], int | None]) -> int:
-    """Run a program's body and return its exit code: 2 user error, 3 policy unmet, 130 cancelled, 1 bug (traceback)."""
+    """Run a program's body and return its exit code.
+
+    2 user error, 3 policy unmet, 4 alarm, 130 cancelled, 1 bug (with traceback).
+    """
     try:
         return command() or EXIT_OK
     except UserError as error:

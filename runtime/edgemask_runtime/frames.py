@@ -83,6 +83,12 @@ class Mailbox:
             frame, self._frame = self._frame, None
             return frame
 
+    def drain(self) -> None:
+        """Release the frame that is left and count it as dropped, after `close`."""
+        if frame := self.take():
+            self.dropped += 1
+            frame.shot.release()
+
     def wait_until_wanted(self) -> None:
         """Wait until a taker waits for a frame, or the mailbox is closed."""
         with self._changed:

@@ -1,208 +1,299 @@
-"""Camera to mailbox to engine to sinks: each in its own thread, every frame accounted for."""
+"""Camera to mailbox to model to sinks: each in its own thread, every frame accounted for."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from threading import Event, Thread
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from threading import Thread
 
 import numpy as np
 
-from edgemask_runtime.answers import Answer
+from edgemask_runtime.answers import Answer, Reading
+from edgemask_runtime.backoff import Backoff
 from edgemask_runtime.cameras import Camera
-from edgemask_runtime.errors import UserError
+from edgemask_runtime.engines import Array
+from edgemask_runtime.entropy import NoEntropy
+from edgemask_runtime.errors import ModelDown, UserError, one_line
+from edgemask_runtime.feeder import Feeder
 from edgemask_runtime.formats import Pixels
-from edgemask_runtime.frames import Frame, Mailbox, Shot, wall_clock
+from edgemask_runtime.frames import NS_PER_MS, NS_PER_S, Frame, Mailbox, wall_clock
+from edgemask_runtime.limits import exceeds, max_age_ms
 from edgemask_runtime.predictor import Served
-from edgemask_runtime.sinks import Sink
+from edgemask_runtime.settings import PipelineSettings
+from edgemask_runtime.sinks import ENDED, STOPPING, Sink
+from edgemask_runtime.sinks.outbox import Delivery, Outbox
+from edgemask_runtime.telemetry import SinkTally, Telemetry
 
-LATEST = 10_000
 MS_PER_S = 1000.0
+DRAIN_S = 8.0
+QUIET_S = 10.0
 
 log = logging.getLogger("edgemaskd")
 
 
-@dataclass
-class Counters:
-    """What became of the frames: captured = answered + dropped + expired + failed once the pipeline stands still."""
+@dataclass(frozen=True)
+class Inference:
+    """What the model said of a frame, and how long it took."""
 
-    captured: int = 0
-    expired: int = 0
-    answered: int = 0
-    failed: int = 0
-    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
-    ages_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
-
-    def summary(self, dropped: int) -> str:
-        """Return the counts and the latest latencies and ages on one line."""
-        counts = f"{self.captured} frames captured, {self.answered} answered, {dropped} dropped"
-        counts += f", {self.expired} expired, {self.failed} failed"
-        if not self.answered:
-            return counts
-        return f"{counts}; latency {_spread(self.latencies_ms)}; age {_spread(self.ages_ms)}"
-
-
-class Feeder:
-    """Puts a camera's shots into the mailbox at the camera's pace, `max_frames` at most."""
-
-    def __init__(self, camera: Camera, mailbox: Mailbox, counters: Counters, *, max_frames: int | None = None) -> None:
-        self._camera, self._mailbox, self._counters = camera, mailbox, counters
-        self._max_frames = max_frames
-        self._stopping = Event()
-
-    def run(self) -> None:
-        """Feed until the camera ends or `stop` is called, then close the mailbox."""
-        try:
-            for shot in self._paced():
-                captured_ns = time.monotonic_ns() if shot.captured_ns is None else shot.captured_ns
-                self._mailbox.put(Frame(shot, self._counters.captured, captured_ns))
-                self._counters.captured += 1
-        finally:
-            self._mailbox.close()
-            self._camera.close()
-
-    def stop(self) -> None:
-        """Let `run` return; the frame in the mailbox is still answered."""
-        self._stopping.set()
-        self._mailbox.close()
-
-    def _paced(self) -> Iterator[Shot]:
-        due_s = time.monotonic()
-        for shot in islice(self._camera, self._max_frames):
-            due_s = self._wait(due_s)
-            if self._stopping.is_set():
-                return
-            yield shot
-
-    def _wait(self, due_s: float) -> float:
-        """Wait for the next frame's time and return the next one; after a late frame no burst follows."""
-        if self._camera.fps == 0:
-            self._mailbox.wait_until_wanted()
-            return due_s
-        self._stopping.wait(max(0.0, due_s - time.monotonic()))
-        return max(due_s, time.monotonic() - 1 / self._camera.fps) + 1 / self._camera.fps
+    reading: Reading
+    digest: str
+    latency_ms: float
 
 
 class Worker:
-    """Answers the newest frame, again and again; a frame older than the manifest allows is never delivered."""
+    """Answers the newest frame, again and again; a frame older than is allowed is not even read."""
 
     def __init__(
-        self, name: str, predictor: Served, mailbox: Mailbox, sinks: Sequence[Sink], counters: Counters
+        self,
+        settings: PipelineSettings,
+        served: Served,
+        mailbox: Mailbox,
+        outboxes: Mapping[str, Outbox],
+        telemetry: Telemetry,
+        *,
+        lossless: Callable[[], bool],
     ) -> None:
-        self._name = name
-        self._keeps_pixels = any(sink.wants_pixels for sink in sinks)
-        self._predictor, self._mailbox, self._sinks, self._counters = predictor, mailbox, sinks, counters
-        self._max_age_ms = predictor.manifest.max_age_ms
+        self.error: BaseException | None = None
+        self.busy_since_ns: int | None = None
+        self._settings, self._served, self._mailbox, self._outboxes = settings, served, mailbox, outboxes
+        self._telemetry, self._tally = telemetry, telemetry.pipeline(settings.name)
+        self._lossless = lossless
+        self._keeps_pixels = any(outbox.wants_pixels for outbox in outboxes.values())
+        self._complaint, self._complained_s = "", 0.0
+
+    @property
+    def max_age_ms(self) -> int:
+        """The age from which a frame is not answered, as the bundle that is loaded now and the settings have it."""
+        return max_age_ms(self._settings, self._served.manifest)
 
     def run(self) -> None:
-        """Work until the mailbox is closed and empty, then close the sinks."""
-        try:
-            while frame := self._mailbox.take():
+        """Work until the mailbox is closed and empty, or there is an alarm."""
+        while self.error is None and (frame := self._mailbox.take()):
+            self.busy_since_ns = time.monotonic_ns()
+            try:
                 self._handle(frame)
+            except NoEntropy as error:
+                self._alarm(error)
+            except ModelDown as error:
+                self._without_model(error)
+            except Exception as error:
+                self._failed(frame, error)
+            finally:
+                self.busy_since_ns = None
                 frame.shot.release()
-        finally:
-            for sink in self._sinks:
-                sink.close()
 
     def _handle(self, frame: Frame) -> None:
+        self._tally.wait.observe(frame.age_ms)
         if self._is_expired(frame):
             return
-        try:
-            answer, pixels = self._answer(frame)
-        except UserError as error:
-            self._counters.failed += 1
-            log.warning("%s: %s", frame.shot.name, error.message)
-            return
+        pixels = self._read(frame)
+        inference = self._infer(pixels)
+        self._with_model()
         if not self._is_expired(frame):
-            self._deliver(answer, pixels)
+            self._deliver(self._answer(frame, inference), self._copy(pixels))
 
     def _is_expired(self, frame: Frame) -> bool:
-        expired = frame.age_ms > self._max_age_ms
-        self._counters.expired += expired
+        expired = frame.age_ms > self.max_age_ms
+        self._tally.expired += expired
         return expired
 
-    def _answer(self, frame: Frame) -> tuple[Answer, Pixels | None]:
+    def _read(self, frame: Frame) -> Pixels:
+        begun_ns = time.monotonic_ns()
         pixels = frame.shot.read()
-        started_s = time.monotonic()
-        outputs = self._predictor.predict(pixels[np.newaxis])
-        latency_ms = (time.monotonic() - started_s) * MS_PER_S
-        reading = self._predictor.read(outputs)
-        answer = Answer(
-            pipeline=self._name,
+        self._tally.read.observe((time.monotonic_ns() - begun_ns) / NS_PER_MS)
+        return pixels
+
+    def _infer(self, pixels: Pixels) -> Inference:
+        begun_ns, digest = time.monotonic_ns(), self._served.digest
+        outputs = self._served.predict(pixels[np.newaxis])
+        latency_ms = (time.monotonic_ns() - begun_ns) / NS_PER_MS
+        self._tally.infer.observe(latency_ms)
+        return Inference(self._judged(self._served.read(outputs), outputs), digest, latency_ms)
+
+    def _judged(self, reading: Reading, outputs: Mapping[str, Array]) -> Reading:
+        """The reading under the device's own thresholds, which are at most the manifest's."""
+        if self._settings.thresholds and exceeds(outputs, self._settings.thresholds):
+            reading = replace(reading, suspicious=True)
+        if reading.suspicious:
+            self._tally.suspicious += 1
+        return reading
+
+    def _answer(self, frame: Frame, inference: Inference) -> Answer:
+        return Answer(
+            pipeline=self._settings.name,
             frame=frame.frame_id,
             name=frame.shot.name,
             captured_ns=frame.captured_ns,
             captured_at=wall_clock(frame.captured_ns),
-            digest=self._predictor.digest,
+            digest=inference.digest,
             age_ms=frame.age_ms,
-            latency_ms=latency_ms,
+            latency_ms=inference.latency_ms,
             dropped=self._mailbox.dropped,
-            reading=reading,
+            reading=inference.reading,
         )
-        return answer, pixels.copy() if self._keeps_pixels else None
+
+    def _copy(self, pixels: Pixels) -> Pixels | None:
+        """A copy for the sinks that want one: the camera's own buffer is given back before they look."""
+        if not self._keeps_pixels:
+            return None
+        kept = pixels.copy()
+        kept.setflags(write=False)
+        return kept
 
     def _deliver(self, answer: Answer, pixels: Pixels | None) -> None:
-        for sink in self._sinks:
-            sink.write(answer, pixels if sink.wants_pixels else None)
-        self._counters.answered += 1
-        self._counters.latencies_ms.append(answer.latency_ms)
-        self._counters.ages_ms.append(answer.age_ms)
+        if answer.reading.suspicious:
+            self._telemetry.tell("suspicious", self._settings.name, f"frame {answer.frame} ({answer.name})")
+        for outbox in self._outboxes.values():
+            outbox.put(Delivery(answer, pixels if outbox.wants_pixels else None), wait_s=self._wait_s())
+        self._tally.answered += 1
+        self._tally.age.observe(answer.age_ms)
+
+    def invalidate(self, reason: str) -> None:
+        """Tell every sink that there is no valid answer."""
+        for outbox in self._outboxes.values():
+            outbox.invalidate(reason, wait_s=self._wait_s())
+
+    def _wait_s(self) -> float:
+        """How long a sink may take before something newer takes its answer's place.
+
+        Why a limit at all: a sink that hangs must not hold up the others for longer than its answer is of use.
+        """
+        return self.max_age_ms / MS_PER_S if self._lossless() else 0.0
+
+    def _alarm(self, error: NoEntropy) -> None:
+        self._tally.failed += 1
+        self.error = error
+        self._telemetry.raise_alarm(self._settings.name, f"{error.message}; the pipeline is stopped")
+        self.invalidate(f"alarm: {error.message}")
+
+    def _without_model(self, error: ModelDown) -> None:
+        self._tally.failed += 1
+        self._tally.down += 1
+        if not self._tally.model_down:
+            self._tally.model_down = True
+            self._telemetry.tell("model-down", self._settings.name, error.message)
+            self.invalidate(f"model down: {error.message}")
+
+    def _with_model(self) -> None:
+        if self._tally.model_down:
+            self._tally.model_down = False
+            self._telemetry.tell("model-up", self._settings.name, "the model answers again", level=logging.INFO)
+
+    def _failed(self, frame: Frame, error: Exception) -> None:
+        """Count a frame that failed; the same complaint is logged now and then, not once a frame."""
+        self._tally.failed += 1
+        complaint, now_s = f"{type(error).__name__}: {one_line(error)}", time.monotonic()
+        if complaint == self._complaint and now_s - self._complained_s < QUIET_S:
+            return
+        self._complaint, self._complained_s = complaint, now_s
+        bug = None if isinstance(error, UserError) else error
+        log.warning("%s: %s", frame.shot.name, one_line(error), exc_info=bug)
 
 
-class Line:
-    """A camera's feeder and worker in their threads; one of them calls `finished` when there is no more to do."""
+class Pipeline:
+    """A source's feeder, the worker and an outbox for each sink; `finished` is called when they have ended.
+
+    One part's failure stops no other: `error` is what ended the source, or the sink that failed to the last.
+    """
 
     def __init__(
         self,
-        name: str,
-        predictor: Served,
-        camera: Camera,
-        sinks: Sequence[Sink],
+        settings: PipelineSettings,
+        served: Served,
+        opener: Callable[[], Camera],
+        sinks: Mapping[str, Sink],
+        telemetry: Telemetry,
         finished: Callable[[], None],
         *,
-        max_frames: int | None = None,
+        backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
-        self.counters = Counters()
+        self.name, self.tally = settings.name, telemetry.pipeline(settings.name)
+        self._finished, self._stopped = finished, False
+        self._broken: list[BaseException] = []
         self._mailbox = Mailbox()
-        self._finished = finished
-        self._errors: list[BaseException] = []
-        self._feeder = Feeder(camera, self._mailbox, self.counters, max_frames=max_frames)
-        worker = Worker(name, predictor, self._mailbox, sinks, self.counters)
-        self._threads = [
-            Thread(target=self._guarded, args=(body,), name=name, daemon=True)
-            for name, body in (("worker", worker.run), ("feeder", self._feeder.run))
-        ]
+        self._outboxes = {name: self._outbox(name, sink, telemetry, backoff()) for name, sink in sinks.items()}
+        self._feeder = Feeder(settings, opener, self._mailbox, telemetry, self._invalidate, backoff=backoff())
+        self._worker = Worker(
+            settings, served, self._mailbox, self._outboxes, telemetry, lossless=lambda: self._feeder.lossless
+        )
+        bodies = {"worker": self._work, "feeder": self._feeder.run}
+        self._threads = {
+            part: Thread(target=body, name=f"{settings.name} {part}", daemon=True) for part, body in bodies.items()
+        }
+
+    def open(self) -> None:
+        """Open the source for the first time; UserError for a fault that time does not mend."""
+        self._feeder.open()
 
     def start(self) -> None:
-        """Start both threads."""
-        for thread in self._threads:
+        """Start all threads."""
+        for outbox in self._outboxes.values():
+            outbox.start()
+        for thread in self._threads.values():
             thread.start()
 
-    def stop(self) -> None:
-        """Stop the camera, let the frame in hand be answered, and raise what went wrong in a thread."""
+    def halt(self) -> None:
+        """Take no more frames; the one in hand is still answered and delivered."""
+        self._stopped = True
         self._feeder.stop()
-        for thread in self._threads:
-            thread.join()
-        if self._errors:
-            raise self._errors[0]
+
+    def join(self) -> None:
+        """Wait until all has stopped; what hangs is left behind after a while."""
+        for name, thread in self._threads.items():
+            thread.join(DRAIN_S)
+            if thread.is_alive():
+                log.error("%s: its %s hangs and is left behind", self.name, name)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What went wrong for good, if anything did."""
+        undelivered = [outbox.error for outbox in self._outboxes.values() if outbox.error]
+        errors = [*self._broken, self._worker.error, self._feeder.error, *undelivered]
+        return next((error for error in errors if error), None)
+
+    def busy_s(self) -> float:
+        """How long the worker has been at the frame in hand; much more than an inference means that it hangs."""
+        since_ns = self._worker.busy_since_ns
+        return 0.0 if since_ns is None else (time.monotonic_ns() - since_ns) / NS_PER_S
 
     def summary(self) -> str:
         """Return what became of the frames, on one line."""
-        return self.counters.summary(self._mailbox.dropped)
+        return self.tally.summary()
 
-    def _guarded(self, body: Callable[[], None]) -> None:
+    def _outbox(self, name: str, sink: Sink, telemetry: Telemetry, backoff: Backoff) -> Outbox:
+        tally = self.tally.sinks.setdefault(name, SinkTally())
+        return Outbox(
+            f"{self.name} {name}",
+            sink,
+            tally,
+            telemetry,
+            max_age_ms=lambda: self._worker.max_age_ms,
+            broken=self._sink_broke,
+            backoff=backoff,
+        )
+
+    def _invalidate(self, reason: str) -> None:
+        for outbox in self._outboxes.values():
+            outbox.invalidate(reason)
+
+    def _sink_broke(self, error: BaseException) -> None:
+        """End the pipeline: nobody can hear it any more, as when the reader of standard output is gone."""
+        self._broken.append(error)
+        self._feeder.stop()
+
+    def _work(self) -> None:
+        """Run the worker, then let the outboxes deliver what is left."""
         try:
-            body()
-        except BaseException as error:
-            self._errors.append(error)
-        if self._errors or body != self._feeder.run:
+            self._worker.run()
+        finally:
+            self._feeder.stop()
+            self._mailbox.drain()
+            for outbox in self._outboxes.values():
+                outbox.close(STOPPING if self._stopped else ENDED)
+            for outbox in self._outboxes.values():
+                if not outbox.join(DRAIN_S / 2):
+                    log.error("%s: hangs and is left behind", outbox.name)
+            self.tally.dropped = self._mailbox.dropped
             self._finished()
-
-
-def _spread(values_ms: deque[float]) -> str:
-    median_ms, p99_ms = np.percentile(values_ms, [50, 99])
-    return f"median {median_ms:.2f} ms, p99 {p99_ms:.2f} ms"

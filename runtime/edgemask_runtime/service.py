@@ -1,99 +1,171 @@
-"""The daemon's life: open everything, run until the source ends or a signal comes, stop in order."""
+"""The daemon's life: open everything, run until the sources end or a signal comes, stop in order."""
 
 from __future__ import annotations
 
 import logging
 import signal
+import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from queue import SimpleQueue
+from functools import partial
+from queue import Empty, SimpleQueue
 
 from edgemask_runtime.bundle import Bundle
-from edgemask_runtime.cameras import open_source
+from edgemask_runtime.cameras import open_camera
 from edgemask_runtime.cascade import open_bundle
 from edgemask_runtime.errors import EXIT_CANCELLED, EXIT_OK, UserError
-from edgemask_runtime.pipeline import Line
+from edgemask_runtime.limits import check_manifests
+from edgemask_runtime.manifest import Manifest
+from edgemask_runtime.notify import notify, watchdog_s
+from edgemask_runtime.pipeline import Pipeline
 from edgemask_runtime.predictor import Served
-from edgemask_runtime.sinks import SinkContext, open_sink, sink_settings
+from edgemask_runtime.settings import HINT, ModelSettings, PipelineSettings, Settings, SinkPart
+from edgemask_runtime.sinks import SinkContext, open_sink
+from edgemask_runtime.strict_json import Faults
+from edgemask_runtime.telemetry import Telemetry
 
-NO_HTTP = "none"
+STATUS_S = 10.0
+HUNG_S = 60.0
+PIPELINE_ENDED = 0
 
 log = logging.getLogger("edgemaskd")
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for."""
-
-    bundle: Path
-    source: Path | None
-    listen: str
-    max_frames: int | None
-    fps: float | None
-    loop: bool
-    threads: int
-    output: Path | None
-    format: str
-    engine: str | None
-    key: Path | None
+def serve(settings: Settings, where: str) -> int:
+    """Run the settings and return the exit code; UserError before anything starts when something is amiss."""
+    return Service(settings, where).run()
 
 
-def serve(options: Options) -> int:
-    """Run the bundle and return the exit code; UserError before anything starts when something is amiss."""
-    _check(options)
-    # A SimpleQueue, because its put may be called from a signal handler while the main thread waits in get.
-    reasons: SimpleQueue[int] = SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: reasons.put(received))
-    bundle = Bundle.open(options.bundle)
-    predictor = open_bundle(bundle, engine=options.engine, threads=options.threads, key=options.key)
-    with ExitStack() as running:
-        _start(predictor, options, reasons, running)
-        reason = reasons.get()
-    return EXIT_CANCELLED if reason == signal.SIGINT else EXIT_OK
+def check(settings: Settings, where: str) -> dict[str, Manifest]:
+    """Return the models' manifests by name; one UserError with every bundle and setting that is at fault."""
+    faults = Faults(where)
+    manifests: dict[str, Manifest] = {}
+    for index, model in enumerate(settings.models):
+        manifest = _manifest(model, f"$.models[{index}].bundle", faults)
+        manifests |= {model.name: manifest} if manifest else {}
+    check_manifests(settings, manifests, faults)
+    if faults:
+        raise faults.error(HINT)
+    return manifests
 
 
-def _check(options: Options) -> None:
-    if options.source is None and options.listen == NO_HTTP:
-        raise UserError("nothing to do: no --source and no HTTP", hint="give --source PATH or --listen 127.0.0.1:8700")
-    alone = [name for name in ("max_frames", "fps", "loop", "output") if getattr(options, name) not in (None, False)]
-    if options.source is None and alone:
-        raise UserError(f"--{alone[0].replace('_', '-')} needs --source")
+class Service:
+    """The models, pipelines and servers of one daemon, and the loop of its main thread."""
+
+    def __init__(self, settings: Settings, where: str) -> None:
+        self._settings, self._where = settings, where
+        self.telemetry = Telemetry()
+        self._pipelines: list[Pipeline] = []
+        # A SimpleQueue, because its put may be called from a signal handler while the main thread waits in get.
+        self._reasons: SimpleQueue[int] = SimpleQueue()
+
+    def run(self) -> int:
+        """Open everything, serve, stop; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _: self._reasons.put(received))
+        check(self._settings, self._where)
+        with ExitStack() as running:
+            self._start(running)
+            notify("READY=1", f"STATUS={self._status()}")
+            reason = self._wait()
+            notify("STOPPING=1", "STATUS=stopping")
+        for pipeline in self._pipelines:
+            if pipeline.error:
+                raise pipeline.error
+        return EXIT_CANCELLED if reason == signal.SIGINT else EXIT_OK
+
+    def _start(self, running: ExitStack) -> None:
+        """Open what can fail, then start it; `running` stops it in the reverse order."""
+        models = {model.name: _loaded(model) for model in self._settings.models}
+        for pipeline in self._settings.pipelines:
+            self._pipelines.append(self._open(pipeline, models[pipeline.model]))
+        self._start_http(models, running)
+        for name, served in models.items():
+            log.info("%s for %s on %s, %s", name, served.manifest.target, served.engine, served.engine.provider)
+        running.callback(self._stop_pipelines)
+        for opened in self._pipelines:
+            opened.start()
+
+    def _open(self, settings: PipelineSettings, served: Served) -> Pipeline:
+        opener = partial(open_camera, settings.source.kind, settings.source.settings, served.manifest.frame)
+        context = SinkContext(settings.name, served.manifest)
+        sinks = {name: open_sink(part.kind, part.settings, context) for name, part in named(settings.sinks).items()}
+        pipeline = Pipeline(settings, served, opener, sinks, self.telemetry, lambda: self._reasons.put(PIPELINE_ENDED))
+        pipeline.open()
+        return pipeline
+
+    def _start_http(self, models: Mapping[str, Served], running: ExitStack) -> None:
+        if self._settings.http is None:
+            return
+        # Why here: without HTTP neither uvicorn nor asyncio is loaded.
+        from edgemask_runtime.api.control import Control
+        from edgemask_runtime.api.doors import Doors
+        from edgemask_runtime.api.guard import Guard
+        from edgemask_runtime.api.http import Api
+        from edgemask_runtime.api.regions import Regions
+        from edgemask_runtime.api.server import Server, bind, url
+
+        bound = bind(self._settings.http.listen)
+        regions = Regions()
+        running.callback(regions.unregister)
+        api = Api(Control(Doors(models), regions), Guard())
+        running.callback(Server(api, bound).close)
+        log.info("listening on %s", url(bound))
+
+    def _stop_pipelines(self) -> None:
+        for pipeline in self._pipelines:
+            pipeline.halt()
+        for pipeline in self._pipelines:
+            pipeline.join()
+            log.info("%s: %s", pipeline.name, pipeline.summary())
+
+    def _wait(self) -> int:
+        """Keep the service manager informed until a signal comes or the last pipeline has ended."""
+        left, limit_s = len(self._pipelines), watchdog_s()
+        tick_s = min(STATUS_S, limit_s / 2) if limit_s else STATUS_S
+        told_s = time.monotonic()
+        while True:
+            try:
+                reason = self._reasons.get(timeout=tick_s)
+            except Empty:
+                reason = None
+            left -= reason == PIPELINE_ENDED
+            if reason or (reason == PIPELINE_ENDED and left == 0):
+                return reason
+            self._sign_of_life()
+            if time.monotonic() - told_s > STATUS_S:
+                told_s = time.monotonic()
+                notify(f"STATUS={self._status()}")
+
+    def _sign_of_life(self) -> None:
+        """Reset the service manager's watchdog, unless a worker hangs where nothing but a new start helps."""
+        hung = [pipeline.name for pipeline in self._pipelines if pipeline.busy_s() > HUNG_S]
+        if hung:
+            log.error("%s: hangs for more than %.0f s", ", ".join(hung), HUNG_S)
+        else:
+            notify("WATCHDOG=1")
+
+    def _status(self) -> str:
+        states = [f"{p.name} {p.tally.state}, {p.tally.answered} answered" for p in self._pipelines]
+        return "; ".join(states) or "serving"
 
 
-def _start(predictor: Served, options: Options, reasons: SimpleQueue[int], running: ExitStack) -> None:
-    """Open what can fail, then start it; `running` stops it in the reverse order."""
-    line = _open_line(predictor, options, options.source, reasons) if options.source else None
-    if options.listen != NO_HTTP:
-        _start_http(predictor, options.listen, running)
-    engine, manifest = predictor.engine, predictor.manifest
-    log.info("%s for %s on %s, %s", manifest.name, manifest.target, engine, engine.provider)
-    if line:
-        running.callback(lambda: log.info("%s", line.summary()))
-        running.callback(line.stop)
-        line.start()
+def _manifest(model: ModelSettings, path: str, faults: Faults) -> Manifest | None:
+    try:
+        return Bundle.open(model.bundle).manifest
+    except UserError as error:
+        faults.add(path, error.message)
+        return None
 
 
-def _open_line(predictor: Served, options: Options, source: Path, reasons: SimpleQueue[int]) -> Line:
-    camera = open_source(source, predictor.manifest.frame, fps=options.fps, loop=options.loop)
-    context = SinkContext(predictor.manifest.name, predictor.manifest)
-    sink = open_sink(options.format, sink_settings(options.format)(options.output), context)
-    return Line(context.pipeline, predictor, camera, [sink], lambda: reasons.put(0), max_frames=options.max_frames)
+def _loaded(model: ModelSettings) -> Served:
+    return open_bundle(Bundle.open(model.bundle), engine=model.engine, threads=model.threads, key=model.key)
 
 
-def _start_http(predictor: Served, listen: str, running: ExitStack) -> None:
-    # Why here: without HTTP neither uvicorn nor asyncio is loaded.
-    from edgemask_runtime.api.control import Control
-    from edgemask_runtime.api.doors import Doors
-    from edgemask_runtime.api.guard import Guard
-    from edgemask_runtime.api.http import Api
-    from edgemask_runtime.api.regions import Regions
-    from edgemask_runtime.api.server import Server, bind, url
-
-    bound = bind(listen)
-    regions = Regions()
-    running.callback(regions.unregister)
-    api = Api(Control(Doors({predictor.manifest.name: predictor}), regions), Guard())
-    running.callback(Server(api, bound).close)
-    log.info("listening on %s", url(bound))
+def named(sinks: tuple[SinkPart, ...]) -> dict[str, SinkPart]:
+    """The sinks by a name of their own: the kind, with a number where there are several of it."""
+    made: dict[str, SinkPart] = {}
+    for sink in sinks:
+        number = sum(part.kind == sink.kind for part in made.values())
+        made[f"{sink.kind}-{number + 1}" if number else sink.kind] = sink
+    return made

@@ -45,13 +45,19 @@ class Faults:
 def parse(text: str, where: str) -> Any:
     """Parse JSON; UserError for bad syntax, repeated keys and numbers that JSON does not have."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=parse_number)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON: {error}") from error
 
 
 def structure(kind: Any, value: Any, path: str, faults: Faults) -> Any:
-    """Build `kind` (dataclass, Literal, tuple, dict, union with None, path, scalar) from parsed JSON."""
+    """Build `kind` (dataclass, Literal, tuple, dict, union with None, path, scalar) from parsed JSON.
+
+    A class that is chosen by what it finds builds itself: `from_parsed(value, path, faults)`, None where there are
+    faults.
+    """
+    if hasattr(kind, "from_parsed"):
+        return kind.from_parsed(value, path, faults)
     if is_dataclass(kind):
         return _structure_dataclass(kind, value, path, faults)
     origin = get_origin(kind)
@@ -154,7 +160,8 @@ def _no_path(value: Any, path: str, faults: Faults) -> None:
 
 
 def _wrong(value: Any, path: str, faults: Faults, allowed: str, match: str | None = None) -> None:
-    shown = json.dumps(value)
+    # Why default: TOML has dates, which JSON has not.
+    shown = json.dumps(value, default=str)
     shown = shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}..."
     faults.add(path, f"value {shown}", allowed=allowed, match=match)
 
@@ -170,7 +177,8 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _finite(text: str) -> float:
+def parse_number(text: str) -> float:
+    """Read a number with a fraction or an exponent; ValueError where it is not finite."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text} is out of range")

@@ -56,8 +56,9 @@ def test_a_signal_stops_it_in_order(make_bundle: MakeBundle, faces: Path, number
         daemon.process.send_signal(number)
         lines += daemon.process.stdout.readlines()
         assert daemon.process.wait(10) == code
-        answers = [json.loads(line) for line in lines]
-        daemon.said(rf"frames captured, {len(answers)} answered")
+        *answers, last = [json.loads(line) for line in lines]
+        assert last["invalid"] == "stopping"
+        daemon.said(rf"jsonl: {len(answers)} delivered")
 
 
 def test_without_a_source_it_serves_until_a_signal(make_bundle: MakeBundle) -> None:

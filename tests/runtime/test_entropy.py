@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from itertools import cycle
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from edgemask_runtime.entropy import GENERATORS, SEED_BYTES, SeedSource, draw_seed, expand
+from edgemask_runtime.entropy import GENERATORS, REMEMBERED, SEED_BYTES, NoEntropy, SeedSource, draw_seed, expand
 from edgemask_runtime.errors import UserError
 
 SEED = bytes(range(SEED_BYTES))
@@ -59,11 +61,35 @@ def test_seeds_are_fresh() -> None:
     assert len(seeds) == 100
 
 
-@pytest.mark.parametrize("repeated", [bytes(SEED_BYTES), b"short"])
-def test_a_source_that_repeats_is_refused(repeated: bytes) -> None:
-    source = SeedSource(lambda _: repeated)
-    with pytest.raises(UserError, match="repeats"):
-        [source.draw() for _ in range(2)]
+def source(seeds: Iterable[bytes]) -> SeedSource:
+    given = iter(seeds)
+    return SeedSource(lambda _: next(given))
+
+
+@pytest.mark.parametrize("period", [1, 2, 7, REMEMBERED])
+def test_a_source_that_repeats_is_refused(period: int) -> None:
+    repeating = source(number.to_bytes(SEED_BYTES, "big") for number in cycle(range(period)))
+    for _ in range(period):
+        repeating.draw()
+    with pytest.raises(NoEntropy, match="repeats"):
+        repeating.draw()
+
+
+def test_a_source_that_gives_too_little_or_fails_is_refused() -> None:
+    def broken(_: int) -> bytes:
+        raise OSError("no such device")
+
+    with pytest.raises(NoEntropy, match="gives too little"):
+        source([b"short"]).draw()
+    with pytest.raises(NoEntropy, match="fails: no such device"):
+        SeedSource(broken).draw()
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    fresh = source(number.to_bytes(SEED_BYTES, "big") for number in range(3 * REMEMBERED))
+    for _ in range(3 * REMEMBERED):
+        fresh.draw()
+    assert len(fresh._seen) == len(fresh._latest) == REMEMBERED
 
 
 def test_what_expand_refuses() -> None:

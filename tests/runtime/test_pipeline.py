@@ -11,164 +11,187 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgemask_runtime.answers import Answer
-from edgemask_runtime.bundle import Bundle
+from edgemask_runtime.bundle import Bundle, OutputRecord
 from edgemask_runtime.cameras import open_source
-from edgemask_runtime.errors import UserError
+from edgemask_runtime.entropy import NoEntropy
+from edgemask_runtime.errors import ModelDown, UserError
 from edgemask_runtime.frames import Frame, Mailbox, Shot, wall_clock
-from edgemask_runtime.pipeline import Line
 from edgemask_runtime.predictor import Predictor
 
+from .parts import Camera, Failing, LiveCamera, Model, Run, Sink, until
 from .tiny import MakeBundle, picture
-
-
-class Camera:
-    """Gives `count` shots at a pace; `reads` notes which of them were decoded."""
-
-    def __init__(self, count: int, fps: float, read: Any = lambda number: picture(number % 4)) -> None:
-        self.fps, self.live = fps, False
-        self.count, self._read = count, read
-        self.reads: list[int] = []
-        self.closed = False
-
-    def __iter__(self) -> Iterator[Shot]:
-        for number in range(self.count):
-            yield Shot(f"shot {number}", lambda number=number: self.read(number))  # type: ignore[misc]
-
-    def read(self, number: int) -> Any:
-        self.reads.append(number)
-        return self._read(number)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Sink:
-    wants_pixels = False
-
-    def __init__(self, delay_s: float = 0.0, error: Exception | None = None) -> None:
-        self.answers: list[Answer] = []
-        self.invalid: list[str] = []
-        self.closed = False
-        self._delay_s, self._error = delay_s, error
-
-    def write(self, answer: Answer, pixels: Any) -> None:
-        time.sleep(self._delay_s)
-        if self._error:
-            raise self._error
-        self.answers.append(answer)
-
-    def invalidate(self, reason: str) -> None:
-        self.invalid.append(reason)
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @pytest.fixture(scope="module")
 def predictor(make_bundle: MakeBundle) -> Predictor:
-    return Predictor.open(Bundle.open(make_bundle(noisy=True)))
-
-
-def run(predictor: Predictor, camera: Any, sink: Sink, **options: Any) -> Line:
-    finished = threading.Event()
-    line = Line("door", predictor, camera, [sink], finished.set, **options)
-    line.start()
-    assert finished.wait(10)
-    line.stop()
-    counters = line.counters
-    left = counters.answered + counters.expired + counters.failed + line._mailbox.dropped
-    assert counters.captured == left
-    return line
+    return Predictor.open(Bundle.open(make_bundle(noisy=True, max_age_ms=60_000)))
 
 
 def test_unpaced_nothing_is_dropped(predictor: Predictor) -> None:
     camera, sink = Camera(30, fps=0), Sink()
-    line = run(predictor, camera, sink)
+    run = Run(predictor, camera, sink).end()
     assert [answer.frame for answer in sink.answers] == list(range(30))
     assert [answer.reading.top[0].index for answer in sink.answers] == [number % 4 for number in range(30)]
-    assert line.counters.answered == 30
+    assert (run.tally.answered, run.tally.sinks["sink-0"].delivered) == (30, 30)
     assert camera.closed
     assert sink.closed
+    assert sink.invalid == ["the source has ended"]
 
 
-def test_a_slow_sink_drops_frames_undecoded_and_answers_the_newest(predictor: Predictor) -> None:
-    camera, sink = Camera(40, fps=400), Sink(delay_s=0.02)
-    line = run(predictor, camera, sink)
-    assert sink.answers[-1].frame == 39
-    assert sink.answers[-1].dropped > 0
-    assert len(camera.reads) == line.counters.answered < 40
+def test_a_slow_model_drops_frames_undecoded_and_answers_the_newest(predictor: Predictor) -> None:
+    gate = threading.Semaphore(0)
+    camera, sink = Camera(40, fps=400), Sink()
+    run = Run(Model(predictor, gate=gate), camera, sink)
+    until(lambda: run.tally.captured == 40)
+    gate.release(40)
+    run.end()
+    assert sink.answers[-1].frame == camera.reads[-1] == 39
+    assert sink.answers[-1].dropped == run.tally.dropped == 38
+    assert len(camera.reads) == 2
 
 
-def test_old_frames_are_counted_and_never_delivered(make_bundle: MakeBundle) -> None:
-    slow = Predictor.open(Bundle.open(make_bundle(max_age_ms=5)))
+def test_a_slow_sink_gets_the_newest_answer_and_holds_up_no_other(predictor: Predictor) -> None:
+    gate = threading.Semaphore(0)
+    slow, quick = Sink(gate=gate), Sink()
+    run = Run(predictor, Camera(12, fps=100), slow, quick)
+    until(lambda: quick.closed)
+    gate.release(100)
+    run.end()
+    tallies = run.tally.sinks
+    assert quick.answers[-1].frame == slow.answers[-1].frame == 11
+    assert len(slow.answers) < 4
+    assert tallies["sink-0"].delivered + tallies["sink-0"].dropped == run.tally.answered
+
+
+def test_old_frames_are_counted_and_never_delivered(predictor: Predictor) -> None:
     sink = Sink()
-    line = run(slow, Camera(4, fps=0, read=lambda _: time.sleep(0.02) or picture(0)), sink)  # type: ignore[func-returns-value]
-    assert (line.counters.expired, sink.answers) == (4, [])
+    camera = Camera(4, fps=0, read=lambda _: time.sleep(0.02) or picture(0))  # type: ignore[func-returns-value]
+    run = Run(predictor, camera, sink, max_age_ms=5).end()
+    assert (run.tally.expired, sink.answers) == (4, [])
 
 
-def test_a_frame_that_waited_too_long_is_not_even_read(make_bundle: MakeBundle) -> None:
-    predictor = Predictor.open(Bundle.open(make_bundle(max_age_ms=5)))
-    camera, sink = Camera(3, fps=300), Sink(delay_s=0.05)
-    run(predictor, camera, sink)
-    assert len(camera.reads) <= 1
+def test_a_frame_that_is_too_old_when_it_comes_is_not_even_read(predictor: Predictor) -> None:
+    camera = Camera(1, fps=0)
+    camera.__class__ = type("Late", (Camera,), {"__iter__": lambda self: iter([Shot("", lambda: self.read(0), 1)])})
+    run = Run(predictor, camera, Sink()).end()
+    assert (run.tally.expired, camera.reads) == (1, [])
 
 
 def test_a_bad_frame_is_counted_and_skipped(predictor: Predictor) -> None:
     def read(number: int) -> Any:
-        if number == 1:
-            raise UserError("turned bad")
+        if number in (1, 2):
+            raise UserError("turned bad") if number == 1 else ValueError("a bug")
         return picture(0)
 
     sink = Sink()
-    line = run(predictor, Camera(3, fps=0, read=read), sink)
-    assert [answer.frame for answer in sink.answers] == [0, 2]
-    assert line.counters.failed == 1
+    run = Run(predictor, Camera(4, fps=0, read=read), sink).end()
+    assert [answer.frame for answer in sink.answers] == [0, 3]
+    assert run.tally.failed == 2
+    assert run.pipeline.error is None
 
 
-def test_a_sink_that_fails_ends_the_line(predictor: Predictor) -> None:
+def test_a_sink_that_fails_is_tried_again_and_stops_nothing(predictor: Predictor) -> None:
+    flaky, steady = Sink(UserError("broker gone"), None, ValueError("a bug"), None), Sink()
+    run = Run(predictor, Camera(30, fps=200), flaky, steady).end()
+    assert len(steady.answers) == run.tally.answered
+    assert flaky.answers[-1].frame == steady.answers[-1].frame
+    assert run.tally.sinks["sink-0"].failed == 2
+    assert run.events() == ["sink-failed", "sink-back", "sink-failed", "sink-back"]
+    assert run.pipeline.error is None
+
+
+def test_a_sink_that_fails_to_the_last_is_the_pipelines_error(predictor: Predictor) -> None:
+    steady = Sink()
+    run = Run(predictor, Camera(3, fps=0), Failing(UserError("disk full")), steady).end()
+    assert str(run.pipeline.error) == "disk full"
+    assert len(steady.answers) == 3
+
+
+def test_a_reader_that_is_gone_ends_the_pipeline(predictor: Predictor) -> None:
     camera = Camera(10**9, fps=0)
-    with pytest.raises(UserError, match="disk full"):
-        run(predictor, camera, Sink(error=UserError("disk full")))
+    run = Run(predictor, camera, Sink(None, BrokenPipeError())).end()
+    assert isinstance(run.pipeline.error, BrokenPipeError)
     assert camera.closed
 
 
-def test_a_camera_that_breaks_off_ends_the_line(predictor: Predictor) -> None:
+def test_a_camera_that_breaks_off_ends_its_pipeline(predictor: Predictor) -> None:
     class Broken(Camera):
         def __iter__(self) -> Iterator[Shot]:
             yield from super().__iter__()
             raise UserError("breaks off")
 
     sink = Sink()
-    with pytest.raises(UserError, match="breaks off"):
-        run(predictor, Broken(2, fps=0), sink)
+    run = Run(predictor, Broken(2, fps=0), sink).end()
+    assert str(run.pipeline.error) == "breaks off"
     assert len(sink.answers) == 2
     assert sink.closed
 
 
 def test_max_frames_ends_an_endless_source(predictor: Predictor) -> None:
     sink = Sink()
-    run(predictor, Camera(10**9, fps=0), sink, max_frames=7)
+    Run(predictor, Camera(10**9, fps=0), sink, max_frames=7).end()
     assert len(sink.answers) == 7
 
 
-def test_stop_ends_a_paced_camera_at_once(predictor: Predictor) -> None:
-    line = Line("door", predictor, Camera(10**9, fps=0.01), [Sink()], lambda: None)
-    line.start()
-    started_s = time.monotonic()
-    line.stop()
-    assert time.monotonic() - started_s < 2
+def test_stop_ends_a_paced_camera_at_once_and_says_so(predictor: Predictor) -> None:
+    sink = Sink()
+    run = Run(predictor, Camera(10**9, fps=0.001), sink)
+    until(lambda: sink.answers)
+    run.stop()
+    assert (len(sink.answers), sink.invalid) == (1, ["stopping"])
 
 
 def test_the_pace_is_kept(predictor: Predictor) -> None:
     started_s = time.monotonic()
-    run(predictor, Camera(11, fps=50), Sink())
-    assert 0.19 < time.monotonic() - started_s < 1
+    Run(predictor, Camera(11, fps=50), Sink()).end()
+    assert time.monotonic() - started_s > 0.19
+
+
+def test_a_model_that_is_down_loses_its_frames_only_and_the_sinks_are_told(predictor: Predictor) -> None:
+    down, sink = ModelDown("tiny is being started again"), Sink()
+    run = Run(Model(predictor, None, down, down, None), Camera(5, fps=0), sink)
+    run.end()
+    assert [answer.frame for answer in sink.answers] == [0, 3, 4]
+    assert (run.tally.failed, run.tally.down) == (2, 2)
+    assert sink.invalid == ["model down: tiny is being started again", "the source has ended"]
+    assert run.events() == ["model-down", "model-up"]
+    assert run.pipeline.error is None
+
+
+def test_failed_entropy_stops_the_pipeline_with_an_alarm(predictor: Predictor) -> None:
+    sink = Sink()
+    camera = Camera(10**9, fps=0)
+    run = Run(Model(predictor, None, NoEntropy("repeats itself")), camera, sink).end()
+    assert len(sink.answers) == 1
+    assert sink.invalid[0] == "alarm: repeats itself"
+    assert run.telemetry.alarm == "door: repeats itself; the pipeline is stopped"
+    assert isinstance(run.pipeline.error, NoEntropy)
+    assert camera.closed
+
+
+def test_a_device_may_lower_a_threshold_and_suspicion_is_an_event(make_bundle: MakeBundle) -> None:
+    raw = (OutputRecord("probabilities", "float32", (None, 4), "suspicion"),)
+    loose = Predictor.open(Bundle.open(make_bundle(outputs=raw, thresholds={"probabilities": 2.0})))
+    calm, strict = Sink(), Sink()
+    assert Run(loose, Camera(2, fps=0), calm).end().tally.suspicious == 0
+    run = Run(loose, Camera(2, fps=0), strict, thresholds={"probabilities": 0.2}).end()
+    assert [answer.reading.suspicious for answer in calm.answers + strict.answers] == [False, False, True, True]
+    assert run.tally.suspicious == 2
+    assert run.events() == ["suspicious", "suspicious"]
 
 
 def test_the_summary_names_the_counts(predictor: Predictor) -> None:
-    assert run(predictor, Camera(0, fps=0), Sink()).summary().startswith("0 frames captured, 0 answered, 0 dropped")
-    assert "latency median" in run(predictor, Camera(2, fps=0), Sink()).summary()
+    none = Run(predictor, Camera(0, fps=0), Sink()).end()
+    assert none.pipeline.summary().startswith("0 frames captured, 0 answered, 0 dropped")
+    assert "latency median" in Run(predictor, Camera(2, fps=0), Sink()).end().pipeline.summary()
+
+
+def test_a_lost_and_a_stalled_source_do_not_touch_another_pipeline(predictor: Predictor) -> None:
+    other = Sink()
+    stalled = Run(predictor, LiveCamera(1), Sink(), stall_s=0.1)
+    healthy = Run(predictor, Camera(20, fps=0), other).end()
+    stalled.stop()
+    assert len(other.answers) == healthy.tally.answered == 20
 
 
 def test_entropy_is_fresh_for_every_frame_of_a_batch(predictor: Predictor) -> None:
@@ -206,7 +229,7 @@ def test_the_mailbox_keeps_the_newest_and_counts_the_rest() -> None:
 
 def test_a_folder_camera_reads_what_it_lists(predictor: Predictor, faces: Path) -> None:
     sink = Sink()
-    run(predictor, open_source(faces, predictor.manifest.frame, fps=0, loop=True), sink, max_frames=9)
+    Run(predictor, open_source(faces, predictor.manifest.frame, fps=0, loop=True), sink, max_frames=9).end()
     assert [answer.name for answer in sink.answers] == [f"{number % 6}.pgm" for number in range(9)]
 
 
@@ -214,7 +237,7 @@ def test_an_image_that_turns_bad_is_skipped(predictor: Predictor, faces: Path) -
     camera = open_source(faces, predictor.manifest.frame, fps=0)
     (faces / "2.pgm").write_bytes(b"P5")
     sink = Sink()
-    assert run(predictor, camera, sink).counters.failed == 1
+    assert Run(predictor, camera, sink).end().tally.failed == 1
     assert len(sink.answers) == 5
 
 
@@ -228,7 +251,7 @@ def test_every_shot_is_released_and_its_own_time_of_capture_travels_along(predic
                 yield Shot(f"{number}", lambda: picture(1), taken_ns[number], partial(released.append, number))
 
     sink = Sink()
-    run(predictor, Buffers(5, fps=0), sink)
+    Run(predictor, Buffers(5, fps=0), sink).end()
     assert released == list(range(5))
     assert [answer.captured_ns for answer in sink.answers] == taken_ns
     assert all(answer.age_ms >= 3 for answer in sink.answers)
@@ -246,17 +269,13 @@ def test_a_replaced_frame_is_released() -> None:
 
 
 def test_a_sink_that_wants_pixels_gets_a_copy_of_the_frame(predictor: Predictor) -> None:
-    class Snapshots(Sink):
-        wants_pixels = True
-
-        def write(self, answer: Answer, pixels: Any) -> None:
-            super().write(answer, pixels)
-            self.pixels = pixels
-
-    shown, sink = picture(2), Snapshots()
-    run(predictor, Camera(1, fps=0, read=lambda _: shown), sink)
-    assert not np.shares_memory(shown, sink.pixels)
-    np.testing.assert_array_equal(sink.pixels, picture(2))
+    snapshots, other = Sink(), Sink()
+    snapshots.wants_pixels = True
+    shown = picture(2)
+    Run(predictor, Camera(1, fps=0, read=lambda _: shown), snapshots, other).end()
+    assert not np.shares_memory(shown, snapshots.pixels[0])
+    np.testing.assert_array_equal(snapshots.pixels[0], picture(2))
+    assert other.pixels == [None]
 
 
 def test_the_wall_clock_tells_a_monotonic_moment() -> None:

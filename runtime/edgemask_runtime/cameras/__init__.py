@@ -29,7 +29,7 @@ class Camera(Protocol):
     """Gives shots in the size and colour of the graph's frame, until it ends.
 
     A class of the table has its settings, a frozen dataclass, as `Settings`, and is made with them and the graph's
-    `FrameInput`; UserError when it cannot be opened.
+    `FrameInput`. SourceLost there means that it may come back, and is waited for; any other UserError ends the start.
     """
 
     @property
@@ -38,7 +38,10 @@ class Camera(Protocol):
 
     @property
     def fps(self) -> float:
-        """The pace; 0 is as fast as the frames are taken, so that none of a source that is not live is dropped."""
+        """The pace of a source that is not live; 0 is as fast as the frames are taken, so that none is dropped.
+
+        A live one keeps its own pace: its shots are taken as soon as it gives them, and this is what it states.
+        """
 
     def __iter__(self) -> Iterator[Shot]:
         """Give the shots; SourceLost or another UserError when the source breaks off."""

@@ -22,6 +22,10 @@ EXTRAS = frozenset({"can", "mqtt"})
 """Kinds that need a package of the extra of that name."""
 
 
+ENDED, STOPPING = "the source has ended", "stopping"
+"""The last words of a pipeline to its sinks: it came to its end, or it was stopped."""
+
+
 @dataclass(frozen=True)
 class SinkContext:
     """What a sink may know of where its answers come from: the pipeline's name, and what the bundle states."""
@@ -34,7 +38,8 @@ class Sink(Protocol):
     """Takes answers one by one, all from one thread of its own.
 
     A class of the table has its settings, a frozen dataclass, as `Settings`, and is made with them and a
-    `SinkContext`. UserError from `write` or `invalidate` is a fault that may pass: the next answer is tried again.
+    `SinkContext`; UserError there ends the start. What may be absent at times (a broker, a bus) is `write`'s to reach:
+    UserError from `write` or `invalidate` is a fault that may pass, and newer answers are tried, with backoff.
     """
 
     wants_pixels: bool
@@ -44,7 +49,10 @@ class Sink(Protocol):
         """Deliver one answer; UserError when it cannot be delivered."""
 
     def invalidate(self, reason: str) -> None:
-        """Say that there is no valid answer any more: nothing newer came, or what came was too old."""
+        """Say that there is no valid answer any more: stall, too old, model down, or one of ENDED and STOPPING.
+
+        It is said once until there is an answer again, and in any case before `close`.
+        """
 
     def close(self) -> None:
         """Deliver what is still held back and let go."""

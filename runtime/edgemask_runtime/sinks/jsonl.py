@@ -13,7 +13,7 @@ from edgemask_runtime.answers import Answer
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.frames import wall_clock
-from edgemask_runtime.sinks import SinkContext
+from edgemask_runtime.sinks import ENDED, SinkContext
 from edgemask_runtime.strict_json import between
 
 BYTES_PER_MB = 1_000_000
@@ -55,8 +55,9 @@ class JsonLines:
         self._write(self.line(answer))
 
     def invalidate(self, reason: str) -> None:
-        """Write a line that has a reason and no answer."""
-        self._write(self.no_answer(reason))
+        """Write a line that has a reason and no answer; that a source has ended, the end of the lines says."""
+        if reason != ENDED:
+            self._write(self.no_answer(reason))
 
     def line(self, answer: Answer) -> str:
         """Return the answer as JSON."""

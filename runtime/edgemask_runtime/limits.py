@@ -1,0 +1,57 @@
+"""What a device may tighten of what a bundle states: the age of a frame, the thresholds of suspicion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgemask_runtime.engines import ENGINES, Array
+from edgemask_runtime.errors import closest
+from edgemask_runtime.manifest import Manifest
+from edgemask_runtime.settings import ModelSettings, PipelineSettings, Settings
+from edgemask_runtime.strict_json import Faults
+
+
+def check_manifests(settings: Settings, manifests: Mapping[str, Manifest], faults: Faults) -> None:
+    """Note every setting that contradicts its model's manifest; `manifests` by the model's name."""
+    for index, model in enumerate(settings.models):
+        if model.name in manifests:
+            _check_model(f"$.models[{index}]", model, manifests[model.name], faults)
+    for index, pipeline in enumerate(settings.pipelines):
+        if pipeline.model in manifests:
+            _check_pipeline(f"$.pipelines[{index}]", pipeline, manifests[pipeline.model], faults)
+
+
+def max_age_ms(pipeline: PipelineSettings, manifest: Manifest) -> int:
+    """The age from which a frame is not answered: the lower one of the device's and the manifest's."""
+    return min(pipeline.max_age_ms or manifest.max_age_ms, manifest.max_age_ms)
+
+
+def exceeds(outputs: Mapping[str, Array], thresholds: Mapping[str, float]) -> bool:
+    """Whether an output of the first row is above its threshold; NaN is."""
+    return any(not float(np.max(outputs[name][0])) <= limit for name, limit in thresholds.items())
+
+
+def _check_model(path: str, model: ModelSettings, manifest: Manifest, faults: Faults) -> None:
+    if model.engine is not None and ENGINES[model.engine].format != manifest.model.format:
+        fitting = [name for name, entry in ENGINES.items() if entry.format == manifest.model.format]
+        problem = f"value {model.engine!r} does not run {manifest.model.format}"
+        faults.add(f"{path}.engine", problem, allowed=", ".join(fitting))
+
+
+def _check_pipeline(path: str, pipeline: PipelineSettings, manifest: Manifest, faults: Faults) -> None:
+    if pipeline.max_age_ms is not None and pipeline.max_age_ms > manifest.max_age_ms:
+        problem = f"value {pipeline.max_age_ms} is above the manifest's"
+        faults.add(f"{path}.max_age_ms", problem, allowed=f"1 to {manifest.max_age_ms}")
+    for name, limit in pipeline.thresholds.items():
+        stated = manifest.thresholds.get(name)
+        if stated is None:
+            known = ", ".join(manifest.thresholds) or "none: the manifest states no thresholds"
+            faults.add(
+                f"{path}.thresholds.{name}", "unknown output", allowed=known, match=closest(name, manifest.thresholds)
+            )
+        elif limit > stated:
+            faults.add(
+                f"{path}.thresholds.{name}", f"value {limit:g} is above the manifest's", allowed=f"at most {stated:g}"
+            )
