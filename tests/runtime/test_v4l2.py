@@ -7,6 +7,7 @@ import io
 import shutil
 import subprocess
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,15 @@ def test_what_the_driver_lost_or_broke_is_counted() -> None:
     assert taken == ["video0#1", "video0#4", "video0#6"]
     assert camera.lost == 3
     assert len(device.free) == 1
+
+
+def test_a_timetable_that_runs_ahead_makes_no_frame_younger_than_now() -> None:
+    device = Recorded(frames=[whole(shown(1))])
+    device.sequence = 10**9
+    before_ns = time.monotonic_ns()
+    captured_ns = next(iter(opened(device, YUYV))).captured_ns
+    assert captured_ns is not None
+    assert before_ns <= captured_ns <= time.monotonic_ns()
 
 
 def test_an_unplugged_camera_is_lost_and_so_is_a_silent_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,8 +79,11 @@ class V4l2Camera:
                 self._give_back(filled.buffer)
             else:
                 name = f"{self._path.name}#{filled.sequence}"
-                read, release = partial(self._pixels, filled), partial(self._give_back, filled.buffer)
-                yield Shot(name, read, filled.captured_ns, release)
+                read, release = (
+                    partial(self._pixels, self._memory[filled.buffer], filled.used),
+                    partial(self._give_back, filled.buffer),
+                )
+                yield Shot(name, read, _no_later_than_now(filled.captured_ns), release)
 
     def close(self) -> None:
         """Let go of the camera; a frame in hand can still be read."""
@@ -89,6 +93,8 @@ class V4l2Camera:
             elif not self._closed:
                 self._device.close()
             self._closed = True
+            # Whatever is still mapped keeps an older kernel's camera busy; a shot in hand has its own reference.
+            self._memory = []
 
     def _take(self) -> Filled | None:
         with self._lock:
@@ -104,8 +110,8 @@ class V4l2Camera:
                     self._device.close()
         return filled
 
-    def _pixels(self, filled: Filled) -> Pixels:
-        return self._read(memoryview(self._memory[filled.buffer])[: filled.used])
+    def _pixels(self, memory: Any, used: int) -> Pixels:
+        return self._read(memoryview(memory)[:used])
 
     def _give_back(self, index: int) -> None:
         with self._lock:
@@ -134,6 +140,11 @@ class V4l2Camera:
         except OSError as error:
             hint = "its group is video: usermod -aG video USER" if isinstance(error, PermissionError) else None
             raise SourceLost(f"{self._path}: {error.strerror or error}", hint) from error
+
+
+def _no_later_than_now(captured_ns: int | None) -> int | None:
+    """Some drivers state when the frame should have come by their timetable."""
+    return None if captured_ns is None else min(captured_ns, time.monotonic_ns())
 
 
 def modes_of(device: Device, fourccs: list[str], frame: Format | None) -> list[Mode]:

@@ -13,6 +13,7 @@ import os
 import select
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -183,6 +184,10 @@ class Device:
 
     def close(self) -> None:
         """Let go of the device; memory that is mapped stays so until nobody refers to it."""
+        # Why not leave that to the end of the file: a mapping keeps the file open, and the camera busy.
+        for request, values in (("STREAMOFF", (CAPTURE,)), ("REQBUFS", (0, CAPTURE, MMAP))):
+            with suppress(OSError):
+                self._ask(request, *values)
         os.close(self._file)
         os.close(self._wake)
 
