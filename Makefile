@@ -10,7 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 LIGHT := --editable ./runtime[onnxruntime,litert,images] --editable .
 ALL := --editable ./runtime[onnxruntime,litert,images,video,v4l2,mqtt,can] --editable .[dev]
 HEAVY := .venv-heavy
-HEAVY_ALL = --editable ./runtime[onnxruntime,litert,images,video] --editable .[test,$*]
+HEAVY_ALL = --editable ./runtime[onnxruntime,litert,images,video] --editable .[test,$(HEAVY_EXTRAS)]
+HEAVY_EXTRAS = $*
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long check ci-heavy bench-compare build clean
@@ -88,6 +89,7 @@ bench-compare: $(HEAVY)/peers/all
 	@$(HEAVY)/peers/bin/python -m benchmarks.masks
 	@$(HEAVY)/peers/bin/python -m benchmarks.camera
 
+$(HEAVY)/audit/all: HEAVY_EXTRAS = audit,ray,art
 $(HEAVY)/%/all: pyproject.toml runtime/pyproject.toml .constraints.txt .constraints-heavy.txt
 	@echo "installing what the heavy tests need of $* into $(HEAVY)/$*"
 	@$(PYTHON) -m venv $(HEAVY)/$*

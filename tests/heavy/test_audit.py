@@ -24,7 +24,7 @@ from edgemask.errors import UserError
 torch: Any = pytest.importorskip("torch")
 pytest.importorskip("pyautoattack")
 from edgemask.auditing.attacks.auto import Apgd  # noqa: E402
-from edgemask.auditing.campaign import Subject, Task, execute  # noqa: E402
+from edgemask.auditing.campaign import Subject, Task, execute_here  # noqa: E402
 from edgemask.auditing.corruptions import CORRUPTIONS, corrupted  # noqa: E402
 from edgemask.auditing.indicators import Indicator  # noqa: E402
 from edgemask.auditing.outcome import Report  # noqa: E402
@@ -183,7 +183,7 @@ def test_examples_keep_the_bound_in_whole_levels(home: Path) -> None:
     images, labels = digits(8)
     setting = setting_of(read_recipe(recipe(home, "cln", 'kind = "jpeg"')), images)
     subject = Subject(setting, Threat("l2", 1.5), images, labels)
-    found = execute(subject, Task(Apgd(), 0, 8)).found
+    found = execute_here(subject, Task(Apgd(), 0, 8)).found
     assert found.dtype == np.uint8
     assert subject.threat.holds(images, found).all()
     assert (found != images).any()

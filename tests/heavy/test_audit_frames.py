@@ -16,7 +16,7 @@ from edgemask_runtime.formats import Format, encoded
 pytest.importorskip("torch")
 pytest.importorskip("pyautoattack")
 from edgemask.auditing.attacks.auto import Apgd
-from edgemask.auditing.campaign import Subject, Task, execute
+from edgemask.auditing.campaign import Subject, Task, execute_here
 from edgemask.auditing.setting import scene_of
 from edgemask.auditing.threat import Threat
 from edgemask.baking import bake_plan, plan
@@ -60,7 +60,7 @@ def test_what_is_found_on_luma_fools_the_whole_file(tmp_path: Path) -> None:
     scene = scene_of(made, frames)
     np.testing.assert_array_equal(scene.frames, images)
     assert scene.bound_on == "the picture that step 1 (gray) gives, 28×28×1 uint8 gray"
-    found = execute(Subject(scene.file, Threat("linf", 0.2), scene.frames, labels), Task(Apgd(), 0, N))
+    found = execute_here(Subject(scene.file, Threat("linf", 0.2), scene.frames, labels), Task(Apgd(), 0, N))
     again = np.stack([encoded(np.repeat(image, 3, 2), camera) for image in found.found])
     whole = open_engine("onnxruntime", bake_plan(made).artefact.model.data)
     answers = whole.run({"frame": again})["logits"].argmax(1)

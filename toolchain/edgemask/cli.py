@@ -295,6 +295,7 @@ def audit(
     ] = None,
     compare: Annotated[list[str], typer.Option(help="NAME=MODEL: another trained model beside it. Repeatable.")] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(min=0, help="Processes side by side; 0 is one a processor.")] = 0,
+    ray: Annotated[str | None, typer.Option(help="Run on a Ray cluster of your own: HOST:PORT, or local.")] = None,
     resume: Annotated[bool, typer.Option(help="Keep what an earlier run found.")] = True,
     json: Json = False,
 ) -> None:
@@ -319,6 +320,7 @@ def audit(
             min_robust_accuracy=min_robust_accuracy,
             compare=compare,
             workers=workers,
+            ray=ray,
             resume=resume,
             progress=progress,
         )

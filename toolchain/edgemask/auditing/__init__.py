@@ -28,6 +28,7 @@ def audit(
     min_robust_accuracy: float | None = None,
     compare: Sequence[str] = (),
     workers: int = 0,
+    ray: str | None = None,
     resume: bool = True,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Report:
@@ -36,8 +37,9 @@ def audit(
     Nothing of it says that a model is secure. `eps` is on the frame, in shares of its range. What is left out is as the
     recipe's policy has it, else 8/255, linf, quick and 0.5; `Report.require_policy` judges. What each attack found is
     kept in `out`, by a digest of all it depends on: with `resume` it is not made again. `compare`: other trained models
-    as NAME=MODEL, behind the recipe's preprocessing and without its masks. UserError: packages that are missing, data
-    that does not fit, a model that is no classifier or no better than chance.
+    as NAME=MODEL, behind the recipe's preprocessing and without its masks. `ray`: the address of a Ray cluster that
+    runs the attacks, or "local"; a cluster runs code, so it must be your own. UserError: packages that are missing,
+    data that does not fit, a model that is no classifier or no better than chance.
     """
     _require()
     from edgemask.auditing.command import Ask, answer
@@ -59,6 +61,7 @@ def audit(
         least=min_robust_accuracy,
         compare=tuple(compare),
         workers=workers,
+        ray=ray,
         resume=resume,
     )
     return answer(ask, progress)

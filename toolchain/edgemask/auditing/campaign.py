@@ -1,39 +1,26 @@
-"""A campaign: every attack on every shard of the frames, in processes of their own; what is done is kept."""
+"""A campaign: every attack on every shard of the frames, wherever a runner runs them; what is done is kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from edgemask import __version__
-from edgemask.auditing.attacks import Attack, Target
+from edgemask.auditing.attacks import Attack
 from edgemask.auditing.setting import Setting
-from edgemask.auditing.shipped import Labels, Shipped
+from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import Threat
+from edgemask.auditing.work import Job, Outcome, Runner, execute, versions
 from edgemask_runtime.files import write_atomic
 from edgemask_runtime.formats import Pixels
 
 SHARD = 32
-CHOOSING, JUDGING = range(1000, 1010), range(2000, 2020)
-"""Draws of the entropy: some choose the worst attack on a frame, others, which no attack saw, judge it."""
 SEED = 20180710
-
-_targets: dict[str, Target] = {}
-_subjects: list[Subject] = []
 
 
 @dataclass(frozen=True)
@@ -47,13 +34,11 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What an attack found: frames, and how often each is classified right, over draws to choose by and to judge by."""
+class Trial:
+    """A subject and the attacks on it."""
 
-    found: Pixels
-    chosen: NDArray[np.float64]
-    judged: NDArray[np.float64]
-    seconds: float
+    subject: Subject
+    attacks: Sequence[Attack]
 
 
 @dataclass(frozen=True)
@@ -71,85 +56,66 @@ class Task:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x7FFFFFFF
 
 
+Found = dict[Attack, Outcome]
+
+
 def run(
-    subject: Subject,
-    attacks: Sequence[Attack],
+    trials: Mapping[str, Trial],
     kept: Path,
+    runner: Runner,
     *,
-    workers: int,
     done: Callable[[Task], None] = lambda task: None,
-) -> dict[Attack, Outcome]:
-    """Every attack on every frame; tasks that lie in the folder `kept` are read, and each new one is written there."""
-    tasks = tasks_of(subject, attacks)
-    name = _subject_name(subject)
-    files = {task: kept / f"{_task_name(name, task)}.npz" for task in tasks}
-    missing = [task for task in tasks if not files[task].is_file()]
-    for task in tasks:
-        if files[task].is_file():
-            done(task)
-    for task, outcome in _computed(subject, missing, workers):
-        write_atomic(files[task], _packed(outcome))
+) -> dict[str, Found]:
+    """Every attack on every frame of each trial.
+
+    Tasks that lie in the folder `kept` are read, and each new one is written there as soon as it is done.
+    """
+    made = {name: _Kept(trial, kept) for name, trial in trials.items()}
+    missing = []
+    for trial in made.values():
+        for task, file in trial.files.items():
+            if file.is_file():
+                done(task)
+            else:
+                missing.append((trial.subject, task, file))
+    settings = {subject.setting.digest: subject.setting for subject, _, _ in missing}
+    for number, outcome in runner(settings, [_job(subject, task) for subject, task, _ in missing]):
+        _, task, file = missing[number]
+        write_atomic(file, _packed(outcome))
         done(task)
-    return {attack: _joined([_read(files[t]) for t in tasks if t.attack == attack]) for attack in attacks}
+    return {name: trial.found() for name, trial in made.items()}
 
 
-def tasks_of(subject: Subject, attacks: Sequence[Attack]) -> list[Task]:
+def tasks_of(trial: Trial) -> list[Task]:
     """Every attack on every shard."""
-    return [Task(attack, *shard) for attack in attacks for shard in _shards(len(subject.labels))]
+    return [Task(attack, *shard) for attack in trial.attacks for shard in _shards(len(trial.subject.labels))]
 
 
-def rightness(shipped: Shipped, frames: Pixels, labels: Labels, draws: Sequence[int]) -> NDArray[np.float64]:
-    """Of each frame the share of draws in which it is classified right; without randomness one draw is enough."""
-    wanted = draws if shipped.is_random else draws[:1]
-    shares: NDArray[np.float64] = np.mean([shipped.labels(frames, draw) == labels for draw in wanted], axis=0)
-    return shares
+def execute_here(subject: Subject, task: Task) -> Outcome:
+    """Run one task in this process."""
+    return execute(subject.setting, _job(subject, task))
 
 
-def execute(subject: Subject, task: Task) -> Outcome:
-    """Run one task here."""
-    # With more threads sums come in another order, and a search that follows their last digit finds something else.
-    torch.set_num_threads(1)
-    begun, part = time.monotonic(), slice(task.begin, task.end)
+class _Kept:
+    """A trial's tasks, and where each is kept."""
+
+    def __init__(self, trial: Trial, kept: Path) -> None:
+        self.subject, self._attacks = trial.subject, trial.attacks
+        name = _subject_name(trial.subject)
+        self.files = {task: kept / f"{_task_name(name, task)}.npz" for task in tasks_of(trial)}
+
+    def found(self) -> Found:
+        """What each attack found, of all shards."""
+        return {
+            attack: _joined([_read(file) for task, file in self.files.items() if task.attack == attack])
+            for attack in self._attacks
+        }
+
+
+def _job(subject: Subject, task: Task) -> Job:
+    part = slice(task.begin, task.end)
     frames, labels = subject.frames[part], subject.labels[part]
-    target = _target(subject)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = task.attack.run(target, frames, labels, task.seed)
-    judged = [rightness(target.shipped, found, labels, draws) for draws in (CHOOSING, JUDGING)]
-    return Outcome(found, judged[0], judged[1], time.monotonic() - begun)
-
-
-def _computed(subject: Subject, tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, Outcome]]:
-    if workers == 1 or len(tasks) < 2:
-        for task in tasks:
-            yield task, execute(subject, task)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _alone, (subject,)) as pool:
-        futures: dict[Future[Outcome], Task] = {pool.submit(_execute_here, task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _alone(subject: Subject) -> None:
-    """Begin a process that works on this subject; Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _subjects.append(subject)
-
-
-def _execute_here(task: Task) -> Outcome:
-    return execute(_subjects[-1], task)
-
-
-def _target(subject: Subject) -> Target:
-    """What is attacked, made once in a process."""
-    name = f"{subject.setting.digest} {subject.threat!r}"
-    if name not in _targets:
-        _targets[name] = subject.setting.target(subject.threat)
-    return _targets[name]
+    return Job(subject.setting.digest, subject.threat, task.attack, frames, labels, task.seed)
 
 
 def _shards(count: int) -> list[tuple[int, int]]:
@@ -158,7 +124,7 @@ def _shards(count: int) -> list[tuple[int, int]]:
 
 def _subject_name(subject: Subject) -> str:
     """A digest of all that a result depends on, but for the attack."""
-    parts = [subject.setting.digest, repr(subject.threat), __version__]
+    parts = [subject.setting.digest, repr(subject.threat), repr(versions())]
     parts += [_digest(subject.frames.tobytes()), _digest(subject.labels.tobytes())]
     return _digest("\n".join(parts).encode())
 
@@ -192,8 +158,3 @@ def _joined(parts: Sequence[Outcome]) -> Outcome:
         np.concatenate([part.judged for part in parts]),
         sum(part.seconds for part in parts),
     )
-
-
-def processors() -> int:
-    """How many processes run side by side."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

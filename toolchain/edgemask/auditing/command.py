@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edgemask.auditing.cluster import Cluster
 from edgemask.auditing.finding import JSON, Budget
 from edgemask.auditing.orders import Order, carry_out
 from edgemask.auditing.outcome import Report
 from edgemask.auditing.page import page
 from edgemask.auditing.policy import PolicyEntry
+from edgemask.auditing.processes import processes
 from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import Norm, Threat, parse_eps
 from edgemask.auditing.verdict import MIN_ROBUST_ACCURACY
@@ -46,6 +48,7 @@ class Ask:
     least: float | None
     compare: tuple[str, ...]
     workers: int
+    ray: str | None
     resume: bool
 
 
@@ -71,7 +74,7 @@ def answer(ask: Ask, progress: Callable[[int, int], None]) -> Report:
         key=_key(made, ask.key) if ask.key else None,
         least=_least(ask, policy),
         compare=others,
-        workers=ask.workers,
+        runner=Cluster(ask.ray, ask.workers) if ask.ray else processes(ask.workers),
         progress=progress,
     )
     report = carry_out(order)

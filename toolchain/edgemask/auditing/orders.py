@@ -13,15 +13,17 @@ from edgemask.auditing.attacks import Attack, Target
 from edgemask.auditing.attacks.auto import Apgd
 from edgemask.auditing.attacks.gradient import Pgd
 from edgemask.auditing.budgets import EFFORTS, attacks_for, undefended_attacks
-from edgemask.auditing.campaign import JUDGING, Outcome, Subject, Task, processors, rightness, run, tasks_of
+from edgemask.auditing.campaign import Found, Subject, Task, Trial, run, tasks_of
 from edgemask.auditing.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from edgemask.auditing.finding import Budget
 from edgemask.auditing.indicators import Indicator, of_gradient, of_randomness, of_rows
 from edgemask.auditing.outcome import Report, Row
+from edgemask.auditing.processes import processes
 from edgemask.auditing.setting import Scene, Setting, scene_of, setting_of
 from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import Threat
 from edgemask.auditing.verdict import MIN_ROBUST_ACCURACY, judge
+from edgemask.auditing.work import JUDGING, Outcome, Runner, rightness
 from edgemask.baking import Plan
 from edgemask.errors import UserError
 from edgemask.metrics.intervals import Figure, Statistic, figure
@@ -33,7 +35,6 @@ CURVE = (0.25, 0.5, 2.0)
 CURVE_FRAMES, UNBOUNDED_FRAMES, EXAMPLES = 64, 16, 4
 FILE, UNDEFENDED, UNBOUNDED = "the file", "undefended", "unbounded"
 
-Found = dict[Attack, Outcome]
 Shares = NDArray[np.float64]
 
 
@@ -53,16 +54,8 @@ class Order:
     key: bytes | None = None
     least: float = MIN_ROBUST_ACCURACY
     compare: Mapping[str, Recipe] = field(default_factory=dict)
-    workers: int = 0
+    runner: Runner = field(default_factory=lambda: processes(0))
     progress: Callable[[int, int], None] = lambda done, of: None
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A subject and the attacks on it."""
-
-    subject: Subject
-    attacks: Sequence[Attack]
 
 
 def carry_out(order: Order) -> Report:
@@ -121,27 +114,27 @@ def _others(order: Order, camera: Pixels) -> dict[str, Setting]:
     return {name: setting_of(recipe, camera) for name, recipe in order.compare.items()}
 
 
-def _trials(order: Order, scene: Scene, target: Target, others: Mapping[str, Setting]) -> dict[str, _Trial]:
+def _trials(order: Order, scene: Scene, target: Target, others: Mapping[str, Setting]) -> dict[str, Trial]:
     subject = Subject(scene.file, order.threat, order.frames, order.labels)
     has_gradient, chain = target.defence is not None, order.plan.chain
     attacks = attacks_for(chain, order.budget, has_gradient=has_gradient, gives_scores=target.shipped.gives_scores)
-    trials = {FILE: _Trial(subject, attacks)}
+    trials = {FILE: Trial(subject, attacks)}
     if not has_gradient:
         return trials
     for name, setting in {UNDEFENDED: scene.undefended, **others}.items():
-        trials[name] = _Trial(replace(subject, setting=setting), undefended_attacks(order.budget))
+        trials[name] = Trial(replace(subject, setting=setting), undefended_attacks(order.budget))
     strongest = _strongest(attacks)
     for factor in CURVE:
         threat = replace(order.threat, eps=order.threat.eps * factor)
-        trials[_at(factor)] = _Trial(_first(replace(subject, threat=threat), CURVE_FRAMES), strongest)
+        trials[_at(factor)] = Trial(_first(replace(subject, threat=threat), CURVE_FRAMES), strongest)
     free = replace(order.threat, eps=order.threat.reach(order.frames.shape[1:]))
     naive = Pgd(2 * EFFORTS[order.budget].steps)
-    trials[UNBOUNDED] = _Trial(_first(replace(subject, threat=free), UNBOUNDED_FRAMES), [naive, *strongest])
+    trials[UNBOUNDED] = Trial(_first(replace(subject, threat=free), UNBOUNDED_FRAMES), [naive, *strongest])
     return trials
 
 
-def _run(order: Order, trials: Mapping[str, _Trial]) -> dict[str, Found]:
-    total = sum(len(tasks_of(trial.subject, trial.attacks)) for trial in trials.values())
+def _run(order: Order, trials: Mapping[str, Trial]) -> dict[str, Found]:
+    total = sum(len(tasks_of(trial)) for trial in trials.values())
     finished = 0
 
     def done(_: Task) -> None:
@@ -149,11 +142,7 @@ def _run(order: Order, trials: Mapping[str, _Trial]) -> dict[str, Found]:
         finished += 1
         order.progress(finished, total)
 
-    workers = order.workers or processors()
-    return {
-        name: run(trial.subject, trial.attacks, order.kept, workers=workers, done=done)
-        for name, trial in trials.items()
-    }
+    return run(trials, order.kept, order.runner, done=done)
 
 
 def _worst(outcomes: Iterable[Outcome], clean: Shares) -> Shares:
