@@ -10,13 +10,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from edgemask_runtime.errors import UserError, one_line
 from edgemask_runtime.files import read_bytes
-from edgemask_runtime.formats import YUV, Colour, Format, Pixels, assembled, encoded
+from edgemask_runtime.formats import (
+    YUV,
+    Colour,
+    Format,
+    Pixels,
+    assembled,
+    colours_of,
+    encoded,
+    pixels_of,
+    planes_of,
+)
 
 SUFFIXES = frozenset({".pgm", ".ppm", ".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 MAX_PIXELS = 64_000_000
@@ -76,6 +86,25 @@ def recolour(pixels: Pixels, colour: Colour) -> Pixels:
     rgb = pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
     ordered = rgb if colour in ("rgb", "rgba") else np.ascontiguousarray(rgb[:, :, ::-1])
     return np.insert(ordered, 3, 255, axis=2) if colour in ("rgba", "bgra") else ordered
+
+
+def picture_of(frame: Pixels, camera: Format) -> Pixels:
+    """What a frame of this format shows, uint8 HWC, gray or RGB; pixels that share colour differences all have them."""
+    if camera.colour not in YUV:
+        order = slice(2, None, -1) if camera.colour in ("bgr", "bgra") else slice(3)
+        return np.ascontiguousarray(pixels_of(frame, camera)[..., order])
+    luma, chroma = planes_of(frame, camera)
+    rows, columns = YUV[camera.colour]
+    return colours_of(np.concatenate([luma, chroma.repeat(rows, 0).repeat(columns, 1)], 2), camera)
+
+
+def encoded_picture(pixels: Pixels, form: Literal["jpeg", "png"], quality: int = 90) -> bytes:
+    """Pixels HWC, gray or RGB, as a file; UserError where Pillow is missing."""
+    pillow = _pillow(f"a {form} cannot be written without Pillow")
+    image = pillow.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    written = io.BytesIO()
+    image.save(written, form, **({"quality": quality} if form == "jpeg" else {"compress_level": 1}))
+    return written.getvalue()
 
 
 def list_images(path: Path | str, *, recursive: bool = False) -> list[Path]:

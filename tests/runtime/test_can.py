@@ -369,6 +369,7 @@ def test_a_full_queue_drops_and_what_comes_after_is_new(
         pass
     broken.error = None
     assert decoded("EdgemaskClassification", next(received(bus)).data)["FrameNumber"] == 2
+    eventually(lambda: not sink._fault)
     sink.write(answer(3), None)
     sink.close()
     assert caplog.text.count("No buffer space") < 5

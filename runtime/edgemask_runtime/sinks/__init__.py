@@ -14,6 +14,7 @@ from edgemask_runtime.tables import chosen
 SINKS = {
     "can": "edgemask_runtime.sinks.can:Can",
     "jsonl": "edgemask_runtime.sinks.jsonl:JsonLines",
+    "snapshots": "edgemask_runtime.sinks.snapshots:Snapshots",
     "socket": "edgemask_runtime.sinks.socket:SocketLines",
     "mqtt": "edgemask_runtime.sinks.mqtt:Mqtt",
     "text": "edgemask_runtime.sinks.text:TextLines",
