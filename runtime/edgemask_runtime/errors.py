@@ -67,10 +67,19 @@ def run_main(command: Callable[[], int | None]) -> int:
 
 
 def report(error: UserError) -> None:
-    """Print the error, and its hint if it has one, on standard error."""
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+    """Print the error, and its hint if it has one, on standard error; for journald with its priority."""
+    text = f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else "")
+    priority = "<3>" if is_journal() else ""
+    print(*(priority + line for line in text.splitlines()), sep="\n", file=sys.stderr)
+
+
+def is_journal() -> bool:
+    """Whether standard error is the journal's own socket, as systemd states it, and not redirected from there."""
+    stated = os.environ.get("JOURNAL_STREAM")
+    if not stated:
+        return False
+    status = os.fstat(sys.stderr.fileno())
+    return stated == f"{status.st_dev}:{status.st_ino}"
 
 
 def _closed_pipe() -> int:

@@ -8,6 +8,8 @@ import socket
 import sys
 import time
 
+from edgemask_runtime.errors import is_journal
+
 PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 NS_PER_US, US_PER_S = 1000, 1_000_000
 
@@ -53,13 +55,6 @@ def start_logging() -> None:
     """Log to standard error: to journald with priorities, to people with the daemon's name."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JournalFormatter("%(message)s") if _is_journal() else logging.Formatter("edgemaskd: %(message)s")
+        JournalFormatter("%(message)s") if is_journal() else logging.Formatter("edgemaskd: %(message)s")
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-def _is_journal() -> bool:
-    """Whether standard error is the journal's own socket, and not redirected from there."""
-    stated = os.environ.get("JOURNAL_STREAM", "")
-    status = os.fstat(sys.stderr.fileno())
-    return stated == f"{status.st_dev}:{status.st_ino}"
