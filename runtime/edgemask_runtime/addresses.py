@@ -30,6 +30,9 @@ class Address:
         except ValueError as error:
             raise ValueError(f"{host!r} is no IP address") from error
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     @property
     def is_loopback(self) -> bool:
         """Whether only programs of this machine reach it."""

@@ -79,7 +79,7 @@ class Service:
         models = {model.name: _loaded(model) for model in self._settings.models}
         for pipeline in self._settings.pipelines:
             self._pipelines.append(self._open(pipeline, models[pipeline.model]))
-        self._start_http(models, running)
+        self._open_doors(models, running)
         for name, served in models.items():
             log.info("%s for %s on %s, %s", name, served.manifest.target, served.engine, served.engine.provider)
         running.callback(self._stop_pipelines)
@@ -94,23 +94,19 @@ class Service:
         pipeline.open()
         return pipeline
 
-    def _start_http(self, models: Mapping[str, Served], running: ExitStack) -> None:
-        if self._settings.http is None:
+    def _open_doors(self, models: Mapping[str, Served], running: ExitStack) -> None:
+        doors = {"http": self._settings.http, "grpc": self._settings.grpc}
+        if not any(doors.values()):
             return
-        # Why here: without HTTP neither uvicorn nor asyncio is loaded.
-        from edgemask_runtime.api.control import Control
-        from edgemask_runtime.api.doors import Doors
-        from edgemask_runtime.api.guard import Guard
-        from edgemask_runtime.api.http import Api
-        from edgemask_runtime.api.regions import Regions
-        from edgemask_runtime.api.server import Server, bind, url
+        # Why here: without servers neither uvicorn nor asyncio is loaded.
+        from edgemask_runtime.api.opening import control_of, open_door
 
-        bound = bind(self._settings.http.listen)
-        regions = Regions()
-        running.callback(regions.unregister)
-        api = Api(Control(Doors(models), regions), Guard())
-        running.callback(Server(api, bound).close)
-        log.info("listening on %s", url(bound))
+        control = control_of(models)
+        for protocol, settings in doors.items():
+            if settings:
+                opened = open_door(protocol, control, settings)
+                running.callback(opened.close)
+                log.info("listening on %s", opened.url)
 
     def _stop_pipelines(self) -> None:
         for pipeline in self._pipelines:

@@ -10,14 +10,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from edgemask_runtime.api.control import Control
-from edgemask_runtime.api.doors import Doors
-from edgemask_runtime.api.guard import Guard
-from edgemask_runtime.api.http import Api
-from edgemask_runtime.api.regions import Regions
+from edgemask_runtime.api.opening import control_of, open_door
 from edgemask_runtime.api.repository import Repository
-from edgemask_runtime.api.server import Server, bind, url
 from edgemask_runtime.predictor import Served
+from edgemask_runtime.settings import DoorSettings
 
 WAIT_S = 60
 
@@ -25,16 +21,12 @@ WAIT_S = 60
 @contextmanager
 def serving(models: Mapping[str, Served], repository: Repository | None = None) -> Iterator[httpx.Client]:
     """Serve on any free port, and stop in the end."""
-    regions = Regions()
-    bound = bind("127.0.0.1:0")
-    address = url(bound)
-    server = Server(Api(Control(Doors(models), regions, repository), Guard()), bound)
+    server = open_door("http", control_of(models, repository), DoorSettings("127.0.0.1:0"))
     try:
-        with httpx.Client(base_url=address, timeout=WAIT_S) as client:
+        with httpx.Client(base_url=server.url, timeout=WAIT_S) as client:
             yield client
     finally:
         server.close()
-        regions.unregister()
 
 
 def connect(client: httpx.Client) -> socket.socket:

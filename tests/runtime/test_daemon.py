@@ -89,9 +89,9 @@ def bundle(make_bundle: MakeBundle) -> Path:
     [
         (("--listen", "none"), "nothing to do"),
         (("--max-frames", "3"), "--max-frames needs --source"),
-        (("--listen", "0.0.0.0:80"), "only loopback addresses are allowed"),
-        (("--listen", "[::]:80"), "only loopback"),
-        (("--listen", "192.168.1.1:80"), "only loopback"),
+        (("--listen", "0.0.0.0:80"), "away from loopback a server needs TLS"),
+        (("--listen", "[::]:80"), "away from loopback"),
+        (("--listen", "192.168.1.1:80"), "away from loopback"),
         (("--listen", "example.org:80"), "is no IP address"),
         (("--listen", "8700"), "not an address"),
         (("--listen", "127.0.0.1:99999"), "not an address"),

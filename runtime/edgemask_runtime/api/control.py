@@ -17,6 +17,8 @@ from edgemask_runtime.errors import UserError
 NAME = "edgemaskd"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "model_repository")
 SHARED_MEMORY = "system_shared_memory"
+NO_CUDA = "CUDA shared memory is not spoken; system shared memory is"
+NO_SETTINGS = "tracing and logging are set where the daemon is started, not by clients"
 UNLOAD_DEPENDENTS = "unload_dependents"
 TRACE_SETTINGS = {
     "trace_level": ["OFF"],

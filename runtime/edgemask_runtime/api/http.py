@@ -74,6 +74,8 @@ class Api:
         """Finish the inferences in hand and end their threads."""
         for threads in self._threads.values():
             threads.shutdown()
+        if self.control.regions:
+            self.control.regions.unregister()
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._rest is None:

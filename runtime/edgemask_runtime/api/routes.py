@@ -86,7 +86,7 @@ async def _logging(_: Api, __: Request) -> Any:
 
 
 async def _no_settings(_: Api, __: Request) -> Any:
-    raise RequestError(405, "tracing and logging are set where the daemon is started, not by clients")
+    raise RequestError(405, control.NO_SETTINGS)
 
 
 async def _shared_status(api: Api, request: Request) -> Any:
@@ -113,7 +113,7 @@ async def _cuda_unregister(_: Api, __: Request) -> Any:
 
 
 async def _cuda_register(_: Api, __: Request) -> Any:
-    raise RequestError(400, "CUDA shared memory is not spoken; system shared memory is")
+    raise RequestError(400, control.NO_CUDA)
 
 
 async def _index(api: Api, request: Request) -> Any:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import re
 import socket
 from threading import Thread
 from typing import Any
@@ -13,38 +11,31 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from edgemask_runtime.addresses import Address
+from edgemask_runtime.api.access import Tls
 from edgemask_runtime.api.http import Api
 from edgemask_runtime.errors import UserError
 
 GRACE_S = 3
-MAX_PORT = 65535
 MAX_CONNECTIONS = 256
 PATIENCE_S = 10.0
 """How long a request may take to arrive, and an answer to be taken."""
 
 
-def bind(listen: str) -> socket.socket:
-    """Bind HOST:PORT (port 0: any free one); UserError unless it is a free port of a loopback address."""
-    host, port = _parse(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def bind(address: Address) -> socket.socket:
+    """Bind the address (port 0: any free one); UserError unless it is free."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     # Why name the protocol: asyncio sets TCP_NODELAY only then, and without it every answer waits 40 ms for an ACK.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((host, port))
+        bound.bind((address.host, address.port))
         # Why so early: on Linux two sockets may bind one port with SO_REUSEADDR until one of them listens.
         bound.listen()
     except OSError as error:
         bound.close()
-        hint = "--listen 127.0.0.1:0 takes any free port"
-        raise UserError(f"cannot listen on {listen}: {error.strerror}", hint) from error
+        raise UserError(f"cannot listen on {address}: {error.strerror}", hint="port 0 takes any free one") from error
     return bound
-
-
-def url(bound: socket.socket) -> str:
-    """Return the address that a client uses."""
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -110,7 +101,8 @@ class Patience:
 class Server:
     """Serves the API on the socket until `close`."""
 
-    def __init__(self, api: Api, bound: socket.socket) -> None:
+    def __init__(self, api: Api, bound: socket.socket, tls: Tls | None = None) -> None:
+        self.url = f"http{'s' if tls else ''}://{Address(*bound.getsockname()[:2])}"
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
         options: dict[str, Any] = {"loop": "asyncio", "http": PatientProtocol, "ws": "none", "lifespan": "off"}
         config = uvicorn.Config(
@@ -122,6 +114,8 @@ class Server:
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=GRACE_S,
         )
+        config.load()
+        config.ssl = tls.context() if tls else None
         self._server = uvicorn.Server(config)
         self._api = api
         self._thread = Thread(target=self._serve, args=(bound,), name="http", daemon=True)
@@ -135,18 +129,3 @@ class Server:
 
     def _serve(self, bound: socket.socket) -> None:
         asyncio.run(self._server.serve(sockets=[bound]))
-
-
-def _parse(listen: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(?:\[(?P<v6>[0-9a-fA-F:]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})", listen)
-    if match is None or int(match["port"]) > MAX_PORT:
-        raise UserError(f"--listen {listen}: not an address", hint="HOST:PORT such as 127.0.0.1:8700, or none")
-    host = "127.0.0.1" if match["host"] == "localhost" else match["v6"] or match["host"]
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError as error:
-        raise UserError(f"--listen {listen}: {host!r} is no IP address", hint="such as 127.0.0.1:8700") from error
-    if not loopback:
-        hint = "the API has no TLS and no token yet: listen on 127.0.0.1 and forward to it, over ssh for instance"
-        raise UserError(f"--listen {listen}: only loopback addresses are allowed", hint)
-    return host, int(match["port"])
