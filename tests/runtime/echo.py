@@ -10,11 +10,13 @@ from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from edgemask_runtime.about import About, Outputs
 from edgemask_runtime.answers import Reading
-from edgemask_runtime.bundle import OutputRecord
+from edgemask_runtime.bundle import OutputRecord, write_bundle
 from edgemask_runtime.engines import EngineInfo
+from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.ring.access import listen
 from edgemask_runtime.ring.server import RingServer
@@ -39,10 +41,26 @@ class Echo:
     def predict(self, frames: Any) -> Outputs:
         if (frames == 66).all():
             raise UserError("this frame fails", "show another one")
+        if (frames == 67).all():
+            raise NoEntropy("the random source repeats itself")
         return Outputs({"echo": frames.copy(), "found": np.flatnonzero(frames > 200)}, self.about)
 
     def read(self, outputs: Any, row: int = 0) -> Reading:
         return self.about.read(outputs, row)
+
+
+def echo_bundle(path: Path, version: str = "1", **changes: Any) -> Path:
+    """A bundle on ONNX Runtime whose answer is its frame; `version` is for another digest."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *SHAPE]) for name in ("frame", "echo")]
+    graph = helper.make_graph([helper.make_node("Identity", ["frame"], ["echo"])], "echo", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+    manifest = dataclasses.replace(
+        manifest_of(model, "onnxruntime", noisy=False),
+        outputs=(OutputRecord("echo", "uint8", (None, *SHAPE), "raw"),),
+        tools={"edgemask": version},
+    )
+    write_bundle(path, dataclasses.replace(manifest, **changes), {manifest.model.file: model}, {})
+    return path
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemask_runtime.bundle import Bundle
+from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import ModelDown, UserError
 from edgemask_runtime.predictor import Predictor
 from edgemask_runtime.ring.access import MAX_PATH_BYTES, listen
@@ -132,6 +133,8 @@ def test_a_frame_that_the_model_refuses_is_that_frames_error(echo: Path) -> None
         with pytest.raises(UserError, match="this frame fails") as caught:
             model.infer(np.full(SHAPE, 66, np.uint8))
         assert caught.value.hint == "show another one"
+        with pytest.raises(NoEntropy, match="repeats itself"):
+            model.infer(np.full(SHAPE, 67, np.uint8))
         np.testing.assert_array_equal(model.infer(frame(3))["echo"][0], frame(3))
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-import numpy as np
-
 from edgemask_runtime.about import About, Outputs
 from edgemask_runtime.answers import Reading
 from edgemask_runtime.errors import ModelDown, UserError
@@ -70,7 +68,7 @@ class LocalModel:
         after a time-out connect again.
         """
         with self._turn:
-            rows = len(self.frames) if frames is None else self._filled(frames)
+            rows = len(self.frames) if frames is None else self._connection.fill(frames)
             return _followed(lambda: self._live().infer(rows))
 
     def read(self, outputs: Outputs, row: int = 0) -> Reading:
@@ -102,15 +100,6 @@ class LocalModel:
     def _opened(self, rows: int, memory: Memory | None) -> Connection:
         connected = _connected(self._path, self._timeout_s)
         return Connection(connected, rows=rows, timeout_s=self._timeout_s, memory=memory)
-
-    def _filled(self, frames: Pixels) -> int:
-        """Put the frames into the memory and say how many there are."""
-        place, given = self.frames, frames[np.newaxis] if frames.ndim == self.frame.ndim else frames
-        if given.dtype != np.uint8 or given.shape[1:] != place.shape[1:] or not 1 <= len(given) <= len(place):
-            allowed = f"uint8 {list(place.shape[1:])}, or up to {len(place)} of them"
-            raise UserError(f"frames of {frames.dtype} {list(frames.shape)}", f"the model takes {allowed}")
-        place[: len(given)] = given
-        return len(given)
 
 
 def _followed(ask: Callable[[], T]) -> T:

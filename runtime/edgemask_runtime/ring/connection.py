@@ -14,6 +14,7 @@ from edgemask_runtime.about import About, Outputs
 from edgemask_runtime.engines.tensors import Array
 from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import ModelDown, UserError
+from edgemask_runtime.formats import Pixels
 from edgemask_runtime.ring.memory import new_memory
 from edgemask_runtime.ring.protocol import (
     ANSWER,
@@ -75,6 +76,7 @@ class Connection:
         limit_waiting(connected, timeout_s)
         try:
             welcome, self.about = self._greeted(about)
+            self.max_rows = welcome.max_rows
             layout = Layout(slots, welcome.batch or rows, welcome.frame_bytes, welcome.output_bytes)
             if not welcome.allows(layout):
                 raise UserError(f"{slots} slots of {rows} rows are not to be had", f"1 to {welcome.max_rows} rows")
@@ -107,9 +109,19 @@ class Connection:
             raise UserError(f"the answer is that of request {given}, not of {number}", "connect again")
         return self._copied(packet)
 
-    def infer(self, rows: int, slot: int = 0) -> Outputs:
-        """Send and receive."""
-        return self.receive(self.send(slot, rows))
+    def infer(self, rows: int) -> Outputs:
+        """The outputs of the first slot's frames."""
+        return self.receive(self.send(0, rows))
+
+    def fill(self, frames: Pixels) -> int:
+        """Copy the frame or the frames into the first slot and say how many there are; UserError unless they fit."""
+        place = self.frames[0]
+        given = frames[np.newaxis] if frames.ndim == place.ndim - 1 else frames
+        if given.dtype != np.uint8 or given.shape[1:] != place.shape[1:] or not 1 <= len(given) <= len(place):
+            allowed = f"uint8 {list(place.shape[1:])}, or up to {len(place)} of them"
+            raise UserError(f"frames of {frames.dtype} {list(frames.shape)}", f"the model takes {allowed}")
+        place[: len(given)] = given
+        return len(given)
 
     def close(self) -> None:
         """End the connection; views of the memory stay valid, but nobody reads them any more."""

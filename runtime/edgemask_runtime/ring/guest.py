@@ -75,8 +75,8 @@ class Held(NamedTuple):
 class Guest:
     """A client: its socket, and the memory that it gave."""
 
-    def __init__(self, connected: socket.socket, terms: Terms) -> None:
-        self.socket, self._terms = connected, terms
+    def __init__(self, connected: socket.socket, terms: Terms, *, local: bool = False) -> None:
+        self.socket, self._terms, self.local = connected, terms, local
         self.since_s = time.monotonic()
         self.held: Held | None = None
 

@@ -56,18 +56,8 @@ class RingServer:
         self.watch(listener.fileno(), lambda: self._accept(listener, group))
 
     def adopt(self, connected: socket.socket) -> None:
-        """Greet a client that is connected already."""
-        connected.setblocking(False)
-        guest = Guest(connected, self._terms)
-        if not self._has_room():
-            self._end(guest, UserError(f"{MAX_CLIENTS} clients are connected already", "close one of them"))
-            return
-        self._guests[connected.fileno()] = guest
-        self.watch(connected.fileno(), lambda: self._serve(guest))
-        try:
-            socket.send_fds(connected, [self._terms.welcome.pack()], [self._about])
-        except OSError:
-            self._drop(guest)
+        """Greet a client that is connected already; the number of these is their giver's concern."""
+        self._greet(Guest(connected, self._terms))
 
     def turn(self, timeout_s: float | None = None) -> None:
         """Wait for one event and handle it; clients that have something to say take turns."""
@@ -84,13 +74,25 @@ class RingServer:
         self._poll.close()
         os.close(self._about)
 
+    def _greet(self, guest: Guest) -> None:
+        connected = guest.socket
+        connected.setblocking(False)
+        self._guests[connected.fileno()] = guest
+        self.watch(connected.fileno(), lambda: self._serve(guest))
+        try:
+            socket.send_fds(connected, [self._terms.welcome.pack()], [self._about])
+        except OSError:
+            self._drop(guest)
+
     def _has_room(self) -> bool:
-        """Whether one more client may come; those who said nothing for long make room."""
-        if len(self._guests) >= MAX_CLIENTS:
-            latest_s = time.monotonic() - ATTACH_LIMIT_S
-            for guest in [guest for guest in self._guests.values() if not guest.held and guest.since_s < latest_s]:
-                self._drop(guest)
-        return len(self._guests) < MAX_CLIENTS
+        """Whether one more local client may come; those who said nothing for long make room."""
+        local = [guest for guest in self._guests.values() if guest.local]
+        latest_s = time.monotonic() - ATTACH_LIMIT_S
+        silent = [guest for guest in local if not guest.held and guest.since_s < latest_s]
+        for guest in silent if len(local) >= MAX_CLIENTS else []:
+            self._drop(guest)
+            local.remove(guest)
+        return len(local) < MAX_CLIENTS
 
     def _accept(self, listener: socket.socket, group: int | None) -> None:
         try:
@@ -98,10 +100,13 @@ class RingServer:
         except OSError:
             # Another worker that listens there too was faster, or the client is gone again.
             return
-        if may_connect(connected, group):
-            self.adopt(connected)
+        guest = Guest(connected, self._terms, local=True)
+        if not may_connect(connected, group):
+            self._end(guest, UserError("this user may not use the model", "the daemon's settings name who may"))
+        elif not self._has_room():
+            self._end(guest, UserError(f"{MAX_CLIENTS} clients are connected already", "close one of them"))
         else:
-            self._end(Guest(connected, self._terms), UserError("this user may not use the model", "see its group"))
+            self._greet(guest)
 
     def _serve(self, guest: Guest) -> None:
         try:

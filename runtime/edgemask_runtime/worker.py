@@ -1,0 +1,106 @@
+"""The process of one model: it alone has the engine, the key and the entropy, and serves the ring with them."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgemask_runtime.confinement import confine, give_back_memory
+from edgemask_runtime.errors import EXIT_OK, EXIT_USER, UserError
+from edgemask_runtime.predictor import Served
+from edgemask_runtime.ring.server import RingServer
+
+READY, PONG, FAILED = b"ready", b"pong", b"failed"
+SERVE, DRAIN, PING, ADOPT = b"serve", b"drain", b"ping", b"adopt"
+MAX_MESSAGE_BYTES = 4096
+HEAR_EVERY_S = 0.05
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a worker is started with; `control` and `listener` are descriptors that it inherits."""
+
+    bundle: str
+    engine: str | None
+    threads: int
+    key: str | None
+    control: int
+    listener: int | None
+    parent: int
+
+    def to_json(self) -> str:
+        """The argument of the process."""
+        return json.dumps(asdict(self))
+
+
+class Worker:
+    """The ring's only thread. Commands come over the control socket, whose end is the worker's end."""
+
+    def __init__(self, served: Served, control: socket.socket, listener: socket.socket | None) -> None:
+        self._ring, self._control, self._listener = RingServer(served), control, listener
+        self._running, self._heard_s = True, time.monotonic()
+        control.setblocking(False)
+        self._ring.watch(control.fileno(), self._hear)
+
+    def run(self) -> None:
+        """Serve until told to drain; no request is under way when this returns."""
+        self._control.send(READY)
+        while self._running:
+            self._ring.turn()
+            # Why: while many clients ask, their turns come before the next command's.
+            if time.monotonic() - self._heard_s > HEAR_EVERY_S:
+                self._hear()
+        self._ring.close()
+
+    def _hear(self) -> None:
+        """Do what the supervisor says, if it says anything."""
+        self._heard_s = time.monotonic()
+        try:
+            word, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        adopted = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if word == ADOPT and adopted:
+            self._ring.adopt(adopted[0])
+        elif word == SERVE and self._listener:
+            self._ring.listen(self._listener)
+        elif word == PING:
+            self._control.send(PONG)
+        elif word in (DRAIN, b""):
+            self._running = False
+
+
+def main(argument: str) -> int:
+    """Run a worker; what goes wrong before it is ready is told to the supervisor."""
+    options = WorkerOptions(**json.loads(argument))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="edgemaskd: %(message)s")
+    if not confine(options.parent):
+        return EXIT_OK
+    control = socket.socket(fileno=options.control)
+    try:
+        served = _opened(options)
+    except UserError as error:
+        control.send(FAILED + json.dumps([error.message, error.hint]).encode()[:MAX_MESSAGE_BYTES])
+        return EXIT_USER
+    listener = socket.socket(fileno=options.listener) if options.listener is not None else None
+    Worker(served, control, listener).run()
+    return EXIT_OK
+
+
+def _opened(options: WorkerOptions) -> Served:
+    # Why here: the supervisor takes the words of this file, and needs no engine.
+    from edgemask_runtime.bundle import Bundle
+    from edgemask_runtime.cascade import open_bundle
+
+    key = Path(options.key) if options.key is not None else None
+    served = open_bundle(Bundle.open(options.bundle), engine=options.engine, threads=options.threads, key=key)
+    gc.collect()
+    gc.freeze()
+    give_back_memory()
+    return served
