@@ -18,6 +18,9 @@ CAMERAS = {
     "v4l2": "edgemask_runtime.cameras.v4l2:V4l2Camera",
     "stream": "edgemask_runtime.cameras.stream:StreamCamera",
     "pattern": "edgemask_runtime.cameras.pattern:PatternCamera",
+    "socket": "edgemask_runtime.cameras.local:SocketCamera",
+    "gstreamer": "edgemask_runtime.cameras.gstreamer:GstreamerCamera",
+    "picamera2": "edgemask_runtime.cameras.picamera2:Picamera2Camera",
 }
 
 
