@@ -88,7 +88,7 @@ class Service:
 
     def _open(self, settings: PipelineSettings, served: Served) -> Pipeline:
         opener = partial(open_camera, settings.source.kind, settings.source.settings, served.manifest.frame)
-        context = SinkContext(settings.name, served.manifest)
+        context = SinkContext(settings.name, served.manifest, lambda: served.manifest)
         sinks = {name: open_sink(part.kind, part.settings, context) for name, part in named(settings.sinks).items()}
         pipeline = Pipeline(settings, served, opener, sinks, self.telemetry, lambda: self._reasons.put(PIPELINE_ENDED))
         pipeline.open()

@@ -25,6 +25,8 @@ from edgemask_runtime.detections import Detection
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.labels import Guess
 from edgemask_runtime.manifest import CanRecord, FrameInput, Manifest, OutputRecord
+from edgemask_runtime.sinks import ENDED, SinkContext, Unreachable, open_sink, sink_settings
+from edgemask_runtime.sinks import STOPPING as STOPPING_REASON
 from edgemask_runtime.sinks.can_messages import EXPIRED, STALLED, STARTING, STOPPING, VALID, Encoder, State
 from edgemask_runtime.sinks.e2e import protect_5, protect_11
 
@@ -240,7 +242,7 @@ def test_from_start_to_end_a_frame_every_period_each_counted_and_protected(bus: 
     first = next(signals for signals in told if signals["Validity"] == "Valid")
     later = next(signals for signals in told if signals["Age"] > first["Age"])
     assert (first["TopClass"], first["FrameNumber"], later["FrameNumber"]) == (1, 5, 5)
-    sink.invalidate("stalled: no frame for 2 s")
+    sink.invalidate("the source gave nothing for 2 s")
     next(signals for signals in told if signals["Validity"] == "Stalled")
     sink.write(answer(6), None)
     assert next(signals for signals in told if signals["Validity"] == "Valid")["FrameNumber"] == 6
@@ -269,11 +271,13 @@ def test_an_answer_that_grows_too_old_expires_by_itself(bus: can.BusABC, channel
 @pytest.mark.parametrize(
     ("reason", "told"),
     [
-        ("stalled", "Stalled"),
-        ("expired", "Expired"),
-        ("model down", "ModelDown"),
-        ("stopping", "Stopping"),
-        ("x", "Failed"),
+        ("the source gave nothing for 5 s", "Stalled"),
+        ("the source is lost: unplugged", "Stalled"),
+        ("nothing newer within 500 ms", "Expired"),
+        ("model down: killed", "ModelDown"),
+        (STOPPING_REASON, "Stopping"),
+        (ENDED, "Stopping"),
+        ("alarm: no entropy", "Failed"),
     ],
 )
 def test_every_reason_has_its_word(bus: can.BusABC, channel: str, reason: str, told: str) -> None:
@@ -334,9 +338,12 @@ class Broken(VirtualBus):
     """A bus whose controller has trouble while `error` is set."""
 
     error: Exception | None = None
+    absent: Exception | None = None
     made = 0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
+        if Broken.absent:
+            raise Broken.absent
         type(self).made += 1
         super().__init__(*arguments, **options)
 
@@ -350,6 +357,7 @@ class Broken(VirtualBus):
 def broken(monkeypatch: pytest.MonkeyPatch) -> type[Broken]:
     monkeypatch.setattr("can.interfaces.virtual.VirtualBus", Broken)
     monkeypatch.setattr(Broken, "error", None)
+    monkeypatch.setattr(Broken, "absent", None)
     monkeypatch.setattr(Broken, "made", 0)
     return Broken
 
@@ -385,7 +393,7 @@ def test_an_adapter_that_goes_is_opened_again_when_it_comes_back(
     broken.error = OSError(errno.ENODEV, "No such device")
     eventually(lambda: broken.made > 3)
     broken.error = None
-    sink.invalidate("stalled")
+    sink.invalidate("the source is lost")
     of_validity(bus, "Stalled")
     sink.close()
 
@@ -399,12 +407,39 @@ def test_bus_off_is_said(bus: can.BusABC, channel: str, broken: type[Broken], ca
     sink.close()
 
 
-def test_a_bus_that_is_not_there_is_said() -> None:
-    with pytest.raises(UserError, match="can socketcan nowhere0: cannot be opened") as refusal:
-        opened("can", allowing(CLASSES), channel="nowhere0")
-    assert "ip -details link" in (refusal.value.hint or "")
+def test_a_bus_that_comes_late_is_waited_for(
+    bus: can.BusABC, channel: str, broken: type[Broken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgemask_runtime.sinks.can.REOPEN_S", 0.05)
+    broken.absent = OSError(errno.ENODEV, "No such device")
+    sink = opened("can", allowing(CLASSES), interface="virtual", channel=channel)
+    with pytest.raises(Unreachable, match=r"cannot be opened: .*No such device$"):
+        sink.write(answer(4), None)
+    broken.absent = None
+    assert of_validity(bus, "Valid")["FrameNumber"] == 4
+    sink.close()
+
+
+def test_an_interface_that_does_not_exist_is_said_at_once() -> None:
     with pytest.raises(UserError, match="unknown interface of python-can 'virtuel'"):
         opened("can", allowing(CLASSES), channel="0", interface="virtuel")
+
+
+def test_another_bundle_brings_what_it_allows(bus: can.BusABC, channel: str) -> None:
+    loaded = [allowing(CLASSES)]
+    context = SinkContext("door", loaded[0], lambda: loaded[0])
+    sink = open_sink("can", sink_settings("can")(interface="virtual", channel=channel), context)
+    sink.write(answer(1), None)
+    of_validity(bus, "Valid")
+    loaded[0] = allowing(OBJECTS_FD)
+    frame = next(frame for frame in received(bus) if frame.arbitration_id == OBJECTS_FD.id)
+    assert decoded("EdgemaskObjectsFd", frame.data)["Validity"] != "Valid"
+    assert {frame.arbitration_id for frame in itertools.islice(received(bus), 5)} == {OBJECTS_FD.id}
+    loaded[0] = allowing()
+    eventually(lambda: sink._encoders == [])  # type: ignore[attr-defined]
+    sink.close()
+    while bus.recv(0):
+        pass
 
 
 # --- the DBC ---

@@ -83,7 +83,7 @@ def test_no_valid_answer_is_offline_with_its_reason(plain: Broker) -> None:
         eventually(lambda: told.on(AVAILABILITY)[-1] == "online")
         sink.close()
         eventually(lambda: told.on(AVAILABILITY)[-1] == "offline")
-        assert json.loads(told.on(STATUS)[-1])["reason"] == "stopped"
+        assert json.loads(told.on(STATUS)[-1])["reason"] == "stopping"
         assert [json.loads(status)["reason"] for status in told.on(STATUS)].count("stalled") == 1
 
 

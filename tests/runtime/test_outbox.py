@@ -9,7 +9,7 @@ from typing import Any
 from edgemask_runtime.answers import Answer, Reading
 from edgemask_runtime.backoff import Backoff
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.sinks import ENDED, STOPPING
+from edgemask_runtime.sinks import ENDED, STOPPING, Unreachable
 from edgemask_runtime.sinks.outbox import Delivery, Outbox
 from edgemask_runtime.telemetry import SinkTally, Telemetry
 
@@ -81,6 +81,18 @@ def test_an_answer_that_nothing_follows_is_taken_back_once() -> None:
     assert box.sink.invalid[0] == "nothing newer within 100 ms"
     assert len(box.sink.invalid) in (1, 2)
     assert box.tally.invalidated == 2
+
+
+def test_a_sink_that_reconnects_by_itself_is_offered_the_next_answer_at_once() -> None:
+    box = Box(Sink(Unreachable("away"), UserError("broken"), None))
+    box.outbox._backoff = Backoff(LONG_MS, LONG_MS)
+    for attempt in (1, 2):
+        box.put(attempt)
+        until(lambda attempt=attempt: box.sink.attempts == attempt)  # type: ignore[misc]
+    until(lambda: box.tally.failed == 2)
+    box.put(3)
+    assert box.outbox._due_ns() > time.monotonic_ns()
+    box.end()
 
 
 def test_word_of_no_answer_is_said_again_until_the_sink_has_it() -> None:

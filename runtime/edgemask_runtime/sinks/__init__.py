@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,17 +23,28 @@ SINKS = {
 EXTRAS = frozenset({"can", "mqtt"})
 """Kinds that need a package of the extra of that name."""
 
-
 ENDED, STOPPING = "the source has ended", "stopping"
 """The last words of a pipeline to its sinks: it came to its end, or it was stopped."""
 
 
+class Unreachable(UserError):
+    """The other side is away, and the sink itself keeps trying to reach it: the next answer may be tried at once."""
+
+
 @dataclass(frozen=True)
 class SinkContext:
-    """What a sink may know of where its answers come from: the pipeline's name, and what the bundle states."""
+    """What a sink may know of where its answers come from: the pipeline's name, and what the bundle states.
+
+    `current` gives the manifest of the bundle that is loaded now; without it that is `manifest` for good.
+    """
 
     pipeline: str
     manifest: Manifest
+    current: Callable[[], Manifest] | None = None
+
+    def latest(self) -> Manifest:
+        """The manifest of the bundle that is loaded now."""
+        return self.current() if self.current else self.manifest
 
 
 class Sink(Protocol):
@@ -40,7 +52,8 @@ class Sink(Protocol):
 
     A class of the table has its settings, a frozen dataclass, as `Settings`, and is made with them and a
     `SinkContext`; UserError there ends the start. What may be absent at times (a broker, a bus) is `write`'s to reach:
-    UserError from `write` or `invalidate` is a fault that may pass, and newer answers are tried, with backoff.
+    UserError from `write` or `invalidate` is a fault that may pass, and newer answers are tried, with backoff; without
+    where `write` raises `Unreachable`.
     """
 
     wants_pixels: bool

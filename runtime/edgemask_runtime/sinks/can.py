@@ -10,11 +10,12 @@ from typing import Any
 
 import can
 
+from edgemask_runtime import sinks
 from edgemask_runtime.answers import Answer
 from edgemask_runtime.errors import UserError, one_line, unknown
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.frames import NS_PER_MS
-from edgemask_runtime.sinks import SinkContext
+from edgemask_runtime.manifest import Manifest
 from edgemask_runtime.sinks.can_messages import (
     EXPIRED,
     FAILED,
@@ -34,7 +35,15 @@ BUS_OFF = 0x40
 """The bit in an error frame's identifier (linux/can/error.h)."""
 NOTHING = [{"can_id": 0, "can_mask": 0x1FFFFFFF, "extended": True}]
 """A filter for what we receive: error frames come in any case."""
-WORDS = {"start": STARTING, "stall": STALLED, "expire": EXPIRED, "model": MODEL_DOWN, "stop": STOPPING}
+REASONS = {
+    sinks.ENDED: STOPPING,
+    sinks.STOPPING: STOPPING,
+    "the source": STALLED,
+    "nothing newer": EXPIRED,
+    "model down": MODEL_DOWN,
+}
+"""What the signal Validity says, by how a reason begins."""
+IDLE_S = 1.0
 
 log = logging.getLogger("edgemaskd")
 
@@ -60,61 +69,73 @@ class Can:
     Settings = CanSettings
     wants_pixels = False
 
-    def __init__(self, settings: CanSettings, context: SinkContext) -> None:
-        manifest = context.manifest
-        if not manifest.can:
+    def __init__(self, settings: CanSettings, context: sinks.SinkContext) -> None:
+        if settings.interface not in can.VALID_INTERFACES:
+            raise unknown("interface of python-can", settings.interface, can.VALID_INTERFACES)
+        if not context.manifest.can:
             hint = "name them as [[runtime.can]] in the recipe, and build the bundle again"
-            raise UserError(f"{manifest.name}: this bundle may send no message on a CAN bus", hint)
-        self._settings, self._name = settings, f"can {settings.interface} {settings.channel}"
-        self._max_age_ms = manifest.max_age_ms
-        self._encoders = [Encoder(record, manifest.frame) for record in manifest.can]
+            raise UserError(f"{context.manifest.name}: this bundle may send no message on a CAN bus", hint)
+        self._settings, self._latest = settings, context.latest
+        self._name = f"can {settings.interface} {settings.channel}"
         self._fault: str | None = None
         self._healthy_s = time.monotonic()
         self._newest: Answer | None = None
         self._invalid = STARTING
+        self._bus: Any = None
+        self._adopt(context.manifest)
         self._stopping = Event()
-        self._bus = self._opened()
         self._thread = Thread(target=self._keep_time, name=self._name, daemon=True)
         self._thread.start()
 
     def write(self, answer: Answer, pixels: Pixels | None) -> None:
-        """Let the next frames tell this answer; UserError while nothing can be sent."""
+        """Let the next frames tell this answer; Unreachable while nothing can be sent."""
         self._newest = answer
         if self._fault:
-            raise UserError(f"{self._name}: {self._fault}")
+            raise sinks.Unreachable(f"{self._name}: {self._fault}")
 
     def invalidate(self, reason: str) -> None:
         """Let the next frames say that there is no answer."""
-        self._invalid = next((validity for word, validity in WORDS.items() if word in reason.lower()), FAILED)
+        self._invalid = next((word for start, word in REASONS.items() if reason.startswith(start)), FAILED)
         self._newest = None
 
     def close(self) -> None:
         """Send every message once more, as invalid, and let go of the bus."""
-        self.invalidate("stopping")
+        self.invalidate(sinks.STOPPING)
         self._stopping.set()
         self._thread.join()
 
+    def _adopt(self, manifest: Manifest) -> None:
+        """Keep to what this bundle allows; its predecessor's answers are none of its own."""
+        self._manifest, self._newest = manifest, None
+        self._encoders = [Encoder(record, manifest.frame) for record in manifest.can]
+        self._periods_s = [max(record.period_ms, self._settings.period_ms or 0) / 1000 for record in manifest.can]
+        self._due_s = [time.monotonic()] * len(self._periods_s)
+        self._reopen()
+
     def _keep_time(self) -> None:
         """Send on time, by the clock and not by pauses; a time that was missed is not made up for."""
-        periods = [max(each.record.period_ms, self._settings.period_ms or 0) / 1000 for each in self._encoders]
-        due = [time.monotonic()] * len(periods)
-        while not self._stopping.wait(max(0.0, min(due) - time.monotonic())):
-            for index, encoder in enumerate(self._encoders):
-                now = time.monotonic()
-                if due[index] <= now:
-                    self._send(encoder)
-                    due[index] += periods[index] * (1 + (now - due[index]) // periods[index])
+        while not self._stopping.wait(max(0.0, min(self._due_s, default=IDLE_S) - time.monotonic())):
+            if (manifest := self._latest()) is not self._manifest:
+                self._adopt(manifest)
+            self._send_due()
             self._look_after()
         for encoder in self._encoders:
             self._send(encoder)
         self._shut()
+
+    def _send_due(self) -> None:
+        for index, encoder in enumerate(self._encoders):
+            now_s, due_s, period_s = time.monotonic(), self._due_s[index], self._periods_s[index]
+            if due_s <= now_s:
+                self._send(encoder)
+                self._due_s[index] += period_s * (1 + (now_s - due_s) // period_s)
 
     def _state(self) -> State:
         answer = self._newest
         if answer is None:
             return State(self._invalid)
         age_ms = (time.monotonic_ns() - answer.captured_ns) / NS_PER_MS
-        return State(VALID, answer, age_ms) if age_ms <= self._max_age_ms else State(EXPIRED)
+        return State(VALID, answer, age_ms) if age_ms <= self._manifest.max_age_ms else State(EXPIRED)
 
     def _send(self, encoder: Encoder) -> None:
         record, fast = encoder.record, self._settings.data_bitrate is not None
@@ -160,8 +181,8 @@ class Can:
         self._healthy_s = time.monotonic()
         try:
             self._bus = self._opened()
-        except UserError as error:
-            self._failed(error.message.removeprefix(f"{self._name}: "))
+        except (can.CanError, OSError, ValueError, ImportError) as error:
+            self._failed(f"cannot be opened: {one_line(error)}")
 
     def _opened(self) -> Any:
         settings = self._settings
@@ -169,13 +190,7 @@ class Can:
         given: dict[str, Any] = {name: rate for name, rate in rates.items() if rate is not None}
         if any(encoder.is_fd for encoder in self._encoders):
             given["fd"] = True
-        if settings.interface not in can.VALID_INTERFACES:
-            raise unknown("interface of python-can", settings.interface, can.VALID_INTERFACES)
-        try:
-            return can.Bus(settings.channel, settings.interface, ignore_config=True, can_filters=NOTHING, **given)
-        except (can.CanError, OSError, ValueError, ImportError) as error:
-            hint = "`ip -details link show type can` lists SocketCAN's" if settings.interface == "socketcan" else None
-            raise UserError(f"{self._name}: cannot be opened: {one_line(error)}", hint) from error
+        return can.Bus(settings.channel, settings.interface, ignore_config=True, can_filters=NOTHING, **given)
 
     def _shut(self) -> None:
         bus, self._bus = self._bus, None

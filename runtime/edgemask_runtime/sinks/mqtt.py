@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from edgemask_runtime.answers import Answer
-from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.frames import NS_PER_MS, wall_clock
-from edgemask_runtime.sinks import SinkContext
+from edgemask_runtime.sinks import STOPPING, SinkContext, Unreachable
 from edgemask_runtime.sinks.home_assistant import OFFLINE, ONLINE, configurations
 from edgemask_runtime.sinks.jsonl import answer_line
 from edgemask_runtime.sinks.mqtt_link import Broker, Link, Message
@@ -55,13 +54,13 @@ class Mqtt:
         self._link.start()
 
     def write(self, answer: Answer, pixels: Pixels | None) -> None:
-        """Publish the answer, or keep it while the broker is busy; UserError while there is no connection."""
+        """Publish the answer, or keep it while the broker is busy; Unreachable while there is no connection."""
         with self._lock:
             self._newest = answer
             if self._link.fault is None and self._is_due(answer):
                 self._offer(answer)
         if fault := self._link.fault:
-            raise UserError(f"mqtt {self._settings.address}: {fault}")
+            raise Unreachable(f"mqtt {self._settings.address}: {fault}")
 
     def invalidate(self, reason: str) -> None:
         """Turn the availability to offline and say why."""
@@ -72,7 +71,8 @@ class Mqtt:
 
     def close(self) -> None:
         """Turn the availability to offline and disconnect."""
-        self.invalidate("stopped")
+        if self._newest:
+            self.invalidate(STOPPING)
         self._link.close(self._availability(OFFLINE))
 
     def _is_due(self, answer: Answer) -> bool:

@@ -13,7 +13,7 @@ from edgemask_runtime.backoff import Backoff
 from edgemask_runtime.errors import UserError, one_line
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.frames import NS_PER_MS, NS_PER_S
-from edgemask_runtime.sinks import STOPPING, Sink
+from edgemask_runtime.sinks import STOPPING, Sink, Unreachable
 from edgemask_runtime.telemetry import SinkTally, Telemetry
 
 FOREVER_NS, MAX_WAIT_S = 1 << 62, 3600.0
@@ -172,7 +172,8 @@ class Outbox:
         if not isinstance(error, UserError):
             log.debug("%s", self.name, exc_info=error)
         self.error = error if isinstance(error, UserError) else UserError(f"{self.name}: {one_line(error)}")
-        self._not_before_ns = time.monotonic_ns() + int(self._backoff.delay_s() * NS_PER_S)
+        if not isinstance(error, Unreachable):
+            self._not_before_ns = time.monotonic_ns() + int(self._backoff.delay_s() * NS_PER_S)
         with self._changed:
             if isinstance(item, Invalid) and not self._closed:
                 self._item = self._item or item

@@ -22,7 +22,7 @@ from edgemask_runtime.formats import Pixels
 from edgemask_runtime.frames import wall_clock
 from edgemask_runtime.images import encoded_picture, picture_of
 from edgemask_runtime.labels import Guess
-from edgemask_runtime.sinks import SinkContext
+from edgemask_runtime.sinks import ENDED, STOPPING, SinkContext
 from edgemask_runtime.strict_json import Rule, between
 
 BYTES_PER_MB = 1_000_000
@@ -76,6 +76,8 @@ class Snapshots:
     def invalidate(self, reason: str) -> None:
         """Keep the last frame that had an answer, if that is asked for."""
         shown, self._shown = self._shown, None
+        if reason in (STOPPING, ENDED):
+            return
         if shown and "invalid" in self._settings.when and self._is_due():
             told = {"reason": "invalid", "invalid": reason, "at": wall_clock(), "last": shown[0].to_dict()}
             self._keep(*shown, told)
