@@ -21,7 +21,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     parsed = vars(_parser().parse_args(arguments))
     start_logging()
-    commands: dict[str, Callable[..., int | None]] = {"run": _run, "check": _check, "new-key": _new_key}
+    commands: dict[str, Callable[..., int | None]] = {
+        "run": _run,
+        "check": _check,
+        "cameras": _cameras,
+        "new-key": _new_key,
+    }
     command = commands[parsed.pop("command")]
     return run_main(lambda: command(**parsed))
 
@@ -47,6 +52,15 @@ def _check(settings: Path) -> None:
             print(f"{name}: {door.listen}")
 
 
+def _cameras(bundle: Path | None, fps: float | None, json: bool) -> None:
+    """Say what this machine can look through, and what a bundle would take of it."""
+    # Why here: it starts helpers, which nothing else needs.
+    from edgemask_runtime.cameras.survey import survey
+
+    found = survey(Bundle.open(bundle).manifest.frame.format if bundle else None, fps)
+    print(found.to_json() if json else found)
+
+
 def _new_key(bundle: Path, output: Path) -> None:
     """Write a fresh key for a bundle that takes one."""
     manifest = Bundle.open(bundle).manifest
@@ -65,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the key")
     check = commands.add_parser("check", help="read device settings and their bundles, and start nothing")
     check.add_argument("settings", type=Path, help="a .toml or .json file")
+    cameras = commands.add_parser(
+        "cameras", help="list this machine's cameras, their formats, and the kinds of sources"
+    )
+    cameras.add_argument("bundle", type=Path, nargs="?", help="an .edgemask file: say which format it would take")
+    cameras.add_argument("--fps", type=_pace, metavar="F", help="the pace that is wanted of it")
+    cameras.add_argument("--json", action="store_true", help="one JSON object")
     _add_run(commands.add_parser("run", help="run a bundle or device settings until it is stopped"))
     return parser
 
