@@ -94,7 +94,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "path", type=Path, help="an .edgemask file, or device settings (.toml, .json) instead of all flags"
     )
     run.add_argument("--key", type=Path, metavar="FILE", help="the key of keyed masks; its owner's alone (chmod 600)")
-    run.add_argument("--source", type=Path, help="a folder of images, an image or a video; stops when it ends")
+    run.add_argument(
+        "--source", type=Path, help="a folder of images, an image or a video, which stops when it ends; /dev/video0"
+    )
     run.add_argument("--listen", help=f"HTTP address on loopback, or none (default {DEFAULT_LISTEN})")
     run.add_argument("--max-frames", type=_count, metavar="N", help="stop after N frames of the source")
     run.add_argument("--fps", type=_pace, metavar="F", help="the source's pace; 0 is as fast as frames are answered")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgemask_runtime.bundle import Bundle
-from edgemask_runtime.cameras import camera_settings, kind_of
+from edgemask_runtime.cameras import source_for
 from edgemask_runtime.engines import ENGINES
 from edgemask_runtime.errors import UserError, unknown
 from edgemask_runtime.settings import (
@@ -67,8 +67,7 @@ def _for_bundle(flags: Flags) -> Settings:
 
 
 def _pipeline(flags: Flags, name: str, source: Path) -> PipelineSettings:
-    kind = kind_of(source)
-    camera = SourcePart(kind, camera_settings(kind)(source, fps=flags.fps, loop=flags.loop))
+    camera = SourcePart(*source_for(source, fps=flags.fps, loop=flags.loop))
     sink = flags.format or "jsonl"
     sinks = (SinkPart(sink, sink_settings(sink)(flags.output)),)
     return PipelineSettings(name, name, camera, sinks, max_frames=flags.max_frames)

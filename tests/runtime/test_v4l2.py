@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgemask_runtime.cameras import SourceLost, camera_settings, open_camera
+from edgemask_runtime.cameras import SourceLost, camera_settings, open_camera, source_for
 from edgemask_runtime.cameras.negotiation import Mode, best, remark
 from edgemask_runtime.cameras.pattern import PatternCamera, PatternSettings, number_in
 from edgemask_runtime.cameras.v4l2 import V4l2Camera, V4l2Settings
@@ -289,6 +289,13 @@ def test_a_device_that_is_not_there_is_lost(tmp_path: Path) -> None:
     for path, said in ((tmp_path / "video9", "No such file"), (Path("/dev/null"), "Inappropriate ioctl")):
         with pytest.raises(SourceLost, match=said):
             open_camera("v4l2", camera_settings("v4l2")(path), YUYV)
+
+
+def test_the_command_line_takes_a_device() -> None:
+    assert source_for(Path("/dev/null"), fps=15) == ("v4l2", V4l2Settings(Path("/dev/null"), fps=15))
+    for given in ({"loop": True}, {"fps": 0.0}):
+        with pytest.raises(UserError, match="neither ends nor waits"):
+            source_for(Path("/dev/null"), **given)
 
 
 MODES = [

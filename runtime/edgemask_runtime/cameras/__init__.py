@@ -66,14 +66,27 @@ def open_camera(kind: str, settings: Any, frame: FrameInput) -> Camera:
 
 def open_source(source: Path, frame: FrameInput, *, fps: float | None = None, loop: bool = False) -> Camera:
     """Open the camera that fits the path; `fps` None is the source's own pace. UserError when it cannot be read."""
+    kind, settings = source_for(source, fps=fps, loop=loop)
+    return open_camera(kind, settings, frame)
+
+
+def source_for(source: Path, *, fps: float | None = None, loop: bool = False) -> tuple[str, Any]:
+    """The kind of camera for a device, file or folder, and its settings."""
     kind = kind_of(source)
-    return open_camera(kind, camera_settings(kind)(source, fps=fps, loop=loop), frame)
+    if kind != "v4l2":
+        return kind, camera_settings(kind)(source, fps=fps, loop=loop)
+    if loop or fps == 0:
+        raise UserError(f"{source}: a camera neither ends nor waits", hint="leave --loop and --fps 0 out")
+    return kind, camera_settings(kind)(source, fps=fps)
 
 
 def kind_of(source: Path) -> str:
-    """The kind of camera for a file or folder; UserError when there is none."""
+    """The kind of camera for a device, file or folder; UserError when there is none."""
     if not source.exists():
         raise UserError(
-            f"{source}: no such file or folder", hint="--source takes a folder of images, an image or a video"
+            f"{source}: no such file or folder",
+            hint="--source takes a folder of images, an image, a video or /dev/video0",
         )
+    if source.is_char_device():
+        return "v4l2"
     return "folder" if source.is_dir() or source.suffix.lower() in SUFFIXES else "video"

@@ -35,7 +35,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Found:
-    """A camera of the kernel's: its modes, which a bundle would take and what is done to its frames then; or why not."""
+    """A camera of the kernel's: its modes, which a bundle would take and what is done to its frames; or why not."""
 
     path: str
     card: str
