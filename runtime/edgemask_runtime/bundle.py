@@ -12,7 +12,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,7 +109,8 @@ class Bundle:
         inner = Bundle.open(self.path / record.file, self.read(record.file))
         if inner.manifest.recogniser is not None:
             raise _broken(inner.path, "a recogniser has none of its own")
-        return inner
+        evidence = self.evidence.get("recogniser", {})
+        return replace(inner, evidence=evidence if isinstance(evidence, dict) else {})
 
     def read(self, name: str) -> bytes:
         """Return a file of the bundle, checked again: the archive may have changed since it was opened."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -16,6 +17,9 @@ from edgemask_runtime.entropy import draw_seed, expand
 from edgemask_runtime.errors import UserError, unknown
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.keys import read_key
+from edgemask_runtime.probe import replay
+
+log = logging.getLogger("edgemaskd")
 
 
 class Served(Protocol):
@@ -61,7 +65,7 @@ class Predictor:
 
     @classmethod
     def open(cls, bundle: Bundle, *, engine: str | None = None, threads: int = 1, key: Path | None = None) -> Predictor:
-        """Load the bundle's model on its engine, or on another one of the same format, and run it once to warm up.
+        """Load the bundle's model on its engine, or on another one of the same format, and replay its probe.
 
         `key` is the file of the key, for a bundle that takes one.
         """
@@ -69,7 +73,8 @@ class Predictor:
         secret = required_key(manifest, key)
         name = _chosen_engine(manifest, engine)
         predictor = cls(manifest, open_engine(name, bundle.read(manifest.model.file), threads=threads), secret)
-        predictor.predict(np.zeros((manifest.frame.batch or 1, *manifest.frame.shape), np.uint8))
+        compared = replay(manifest, predictor._engine, bundle.evidence, str(bundle.path))
+        log.info("%s: probe: %s", manifest.name, compared)
         return predictor
 
     def predict(self, frames: Pixels) -> Outputs:

@@ -17,7 +17,7 @@ SOURCES = sorted(path for name in ("examples", "benchmarks", "tests") for path i
 
 SHARED = {
     *"answers bundle detections engines entropy errors files formats images keys labels manifest predictor".split(),
-    "strict_json",
+    *"probe strict_json".split(),
 }
 """What the toolchain may take from the runtime."""
 NEVER_ON_THE_DEVICE = {"edgemask", "onnx", "tensorflow", "torch", "typer", "flatbuffers"}

@@ -37,6 +37,7 @@ from edgemask_runtime.bundle import (
     write_bundle,
 )
 from edgemask_runtime.files import write_atomic
+from edgemask_runtime.probe import EVIDENCE_KEY, FLOAT_DB, INEXACT_DB, WHOLE_SUMS_DB, record
 
 RECOGNISER = f"recogniser{SUFFIX}"
 
@@ -149,6 +150,7 @@ def _payload(made: Plan, board: Target, findings: Findings, images: Path | None 
     judged: dict[str, Any] = {"precision": judgement.to_json()} if judgement else {}
     judged |= {"metrics": baked.measured.to_json()} if baked.measured else {}
     judged |= {"audit": audit.to_json()} if audit else {}
+    judged |= {EVIDENCE_KEY: record(manifest, baked.artefact.model.open(), _elsewhere_db(made, baked)).to_json()}
     report = render(manifest, baked.proof, parity, made.recipe.assumed, judgement, baked.measured, audit)
     return _Payload(manifest, files, baked.proof, parity, report, {"parity": parity.to_json(), **judged}, audit)
 
@@ -182,6 +184,15 @@ def _verified(made: Plan, baked: Baked, images: Path | None) -> Parity:
     parity = verify_chain(baked.artefact, made.chain, randoms, made.source, frames, made.exact)
     parity.require()
     return parity
+
+
+def _elsewhere_db(made: Plan, baked: Baked) -> float:
+    """How near another processor's answers must be to those of this one."""
+    if baked.artefact.model.sums_whole_numbers():
+        return WHOLE_SUMS_DB
+    steps = [*(link.step for link in made.chain.links), *(inside.step for inside in made.chain.rewrites)]
+    precision = baked.artefact.label.source.precision
+    return FLOAT_DB if precision is None and all(getattr(step, "exact", True) for step in steps) else INEXACT_DB
 
 
 def _machine() -> dict[str, Any]:

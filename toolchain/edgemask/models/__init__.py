@@ -127,6 +127,10 @@ class Model(ABC):
         return self.data
 
     @abstractmethod
+    def sums_whole_numbers(self) -> bool:
+        """Whether it is quantised: processors differ in how they add up int8."""
+
+    @abstractmethod
     def graph(self) -> Graph:
         """The file's own graph."""
 

@@ -32,6 +32,10 @@ from edgemask_runtime.engines import TensorInfo
 
 MIN_OPSET = 13
 MIN_IR_VERSION = 7
+QUANTISED = {
+    *"QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul".split(),
+    *"ConvInteger MatMulInteger".split(),
+}
 
 
 class OnnxModel(Model):
@@ -63,6 +67,9 @@ class OnnxModel(Model):
 
     def whole(self) -> bytes:
         return _serialised(self.proto, self.path)
+
+    def sums_whole_numbers(self) -> bool:
+        return any(node.op_type in QUANTISED for node in self.proto.graph.node)
 
     def graph(self) -> Graph:
         dtypes = _element_types(self.proto, self.path)

@@ -74,6 +74,9 @@ class TfliteModel(Model):
     def labels(self) -> tuple[str, ...] | None:
         return _packed_labels(self.data)
 
+    def sums_whole_numbers(self) -> bool:
+        return any(_is_quantised(tensor) for subgraph in self._model.subgraphs for tensor in subgraph.tensors)
+
     def graph(self) -> Graph:
         subgraph = self._model.subgraphs[0]
         names = _tensor_names(subgraph)
@@ -323,3 +326,9 @@ def _packed_labels(data: bytes) -> tuple[str, ...] | None:
             return tuple(archive.read(names[0]).decode(errors="replace").splitlines())
     except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, NotImplementedError):
         return None
+
+
+def _is_quantised(tensor: schema.TensorT) -> bool:
+    scale = tensor.quantization.scale if tensor.quantization else None
+    whole = (schema.TensorType.INT8, schema.TensorType.UINT8)
+    return tensor.type in whole and scale is not None and len(scale) > 0
