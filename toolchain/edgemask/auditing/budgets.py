@@ -10,6 +10,7 @@ from edgemask.auditing.attacks import Attack
 from edgemask.auditing.attacks.auto import Apgd, Fab
 from edgemask.auditing.attacks.gradient import Fgsm, Pgd
 from edgemask.auditing.attacks.queries import HopSkipJump, Square, UniformNoise
+from edgemask.auditing.attacks.substitute import Substitute
 from edgemask.auditing.attacks.transfer import Transfer
 from edgemask.auditing.defence import Backward
 from edgemask.auditing.finding import Budget
@@ -26,13 +27,14 @@ class Effort:
     draws: tuple[int, ...]
     queries: int
     decisions: int
+    rounds: int
     losses: tuple[Literal["ce", "dlr", "dlr-targeted"], ...]
 
 
 EFFORTS: dict[Budget, Effort] = {
-    "quick": Effort(20, 1, (1, 5), 200, 0, ("ce",)),
-    "standard": Effort(40, 1, (1, 5, 20), 1000, 5, ("ce", "dlr")),
-    "full": Effort(100, 5, (1, 5, 20), 5000, 30, ("ce", "dlr", "dlr-targeted")),
+    "quick": Effort(20, 1, (1, 5), 200, 0, 1, ("ce",)),
+    "standard": Effort(40, 1, (1, 5, 20), 1000, 5, 2, ("ce", "dlr")),
+    "full": Effort(100, 5, (1, 5, 20), 5000, 30, 3, ("ce", "dlr", "dlr-targeted")),
 }
 
 
@@ -44,6 +46,7 @@ def attacks_for(chain: Chain, budget: Budget, *, has_gradient: bool, gives_score
         attacks += [Fgsm(), Pgd(2 * effort.steps), *_adaptive(chain, effort), Transfer(effort.steps)]
     if gives_scores:
         attacks.append(Square(effort.queries))
+    attacks.append(Substitute(effort.steps, effort.rounds))
     if effort.decisions:
         attacks.append(HopSkipJump(effort.decisions))
     return attacks

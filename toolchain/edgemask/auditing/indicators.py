@@ -23,6 +23,7 @@ _WITHOUT_OWN_GRADIENT = {
     "fgsm": "a single step",
     "square": "asking for scores",
     "transfer": "the unmasked model's gradient",
+    "substitute": "a copy trained on the file's answers",
     "uniform-noise": "random noise",
 }
 

@@ -52,6 +52,7 @@ class Setting:
     """What is attacked, as bytes: `artefact` from the first picture on, `sha256` of the file that ships.
 
     `undefended`: the model without its masks; `no_gradient` says why neither twin is there, if so.
+    `images`: what an attacker may train a copy on.
     """
 
     artefact: Artefact
@@ -61,11 +62,12 @@ class Setting:
     defence: TwinFile | None
     undefended: TwinFile | None
     no_gradient: str | None
+    images: Pixels | None = None
 
     @cached_property
     def digest(self) -> str:
         """Of all that a result depends on here; the label in the file states the chain."""
-        parts = [self.artefact.model.data, self.key or b""]
+        parts = [self.artefact.model.data, self.key or b"", b"" if self.images is None else self.images.tobytes()]
         parts += [twin.onnx if twin else b"" for twin in (self.defence, self.undefended)]
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
@@ -74,7 +76,7 @@ class Setting:
         shipped = Shipped(self.artefact, self.classes, self.key, self.sha256)
         defence = self.defence.open(self.key) if self.defence else None
         undefended = self.undefended.open(self.key) if self.undefended else None
-        return Target(shipped, threat, defence, undefended)
+        return Target(shipped, threat, defence, undefended, self.images)
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def scene_of(made: Plan, frames: Pixels, key: bytes | None = None) -> Scene:
     bare = without_masks(entry.plan)
     twins, why_not = _twins(entry.plan, bare, pictures, key)
     keys = [key if one.chain.key_bytes else None for one in (entry.plan, bare)]
-    file = Setting(entry.artefact, whole.model.sha256, classes, keys[0], *twins, why_not)
-    undefended = replace(file, artefact=grafted(bare), key=keys[1], defence=twins[1])
+    file = Setting(entry.artefact, whole.model.sha256, classes, keys[0], *twins, why_not, pictures)
+    undefended = replace(file, artefact=grafted(bare), key=keys[1], defence=twins[1], images=None)
     return Scene(file, undefended, pictures, entry.place)
 
 

@@ -56,6 +56,7 @@ UNRESOLVED = {
     "adaptive attack left without a bound",
     "asking for scores beats the adaptive attack",
     "random noise beats the adaptive attack",
+    "a copy trained on the file's answers beats the adaptive attack",
     "the unmasked model's gradient beats the adaptive attack",
 }
 """Signs that the adaptive attack itself is misled; the gap of a naive one is explained by it."""

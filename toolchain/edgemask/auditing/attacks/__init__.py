@@ -25,13 +25,14 @@ class Target:
     """What is attacked, and within which bound.
 
     `shipped` is the file on its engine, `defence` the same with gradients, `undefended` the model without its masks;
-    without a twin of the model both are None.
+    without a twin of the model both are None. `images`: pictures that an attacker has, without their labels.
     """
 
     shipped: Shipped
     threat: Threat
     defence: Defence | None
     undefended: Defence | None
+    images: Pixels | None = None
 
 
 @dataclass(frozen=True)
