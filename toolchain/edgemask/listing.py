@@ -208,6 +208,7 @@ def audit_text(report: Mapping[str, Any]) -> str:
         f"signs of masking: {'; '.join(seen) or 'none'}",
     ]
     lines += [f"no gradient: {report['no_gradient']}"] if report["no_gradient"] else []
+    lines += [f"note: {note}" for note in report["notes"]]
     lines.append(f"gradient {verdict['gradient']}, robustness {verdict['robustness']}: {verdict['reason']}")
     lines += [f"policy UNMET: {short}" for short in report["unmet"]]
     return "\n".join(lines)

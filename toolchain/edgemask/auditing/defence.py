@@ -28,16 +28,28 @@ class Defence:
 
     `backward`: exact is the graph as it is, whose cuts pass nothing; identity passes the gradient through each mask as
     if it were not there (BPDA, Athalye et al. 2018), straight through its cuts where its shape differs; surrogate
-    differentiates each mask's own smooth stand-in. Forward all three are the mask itself.
+    differentiates each mask's own smooth stand-in. Forward all three are the mask itself. `quantisation`: scale and
+    zero point of the scores. `one_by_one`: the model takes one image at a time.
     """
 
-    def __init__(self, chain: Chain, proto: ModelProto, scores: str, key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        proto: ModelProto,
+        scores: str,
+        key: bytes | None = None,
+        quantisation: tuple[float, int] | None = None,
+        *,
+        one_by_one: bool = False,
+    ) -> None:
         self._chains = {backward: _seen(chain, backward) for backward in get_args(Backward)}
         self._twin = Twin(proto)
         self._image = chain.links[-1].step.parameters()["name"]
         self.scores = scores
         self._key = None if key is None else torch.from_numpy(np.frombuffer(key, np.uint8).copy())
         self.entropy_bytes = chain.entropy_bytes
+        self._scale, self._zero_point = quantisation or (1.0, 0)
+        self._one_by_one = one_by_one
 
     def logits(self, frames: Tensor, backward: Backward, draw: np.random.Generator) -> Tensor:
         """The model's scores, [N, classes]; probabilities as their logarithms. Entropy is fresh from `draw`."""
@@ -47,15 +59,19 @@ class Defence:
         return as_logits(self.raw(frames, entropy, backward))
 
     def raw(self, frames: Tensor, entropy: Tensor | None, backward: Backward = "exact") -> Tensor:
-        """The model's scores as it gives them, [N, classes]."""
+        """The model's scores as it gives them, [N, classes]; quantised ones as the real numbers they stand for."""
         ops = TorchOps("exact" if backward == "exact" else "straight-through")
         key = None if self._key is None else self._key.expand(len(frames), -1)
         outputs = self._chains[backward].run(ops, frames, entropy, lambda x: self._model(x, entropy), key=key)
-        return outputs[self.scores].reshape(len(frames), -1)
+        return (outputs[self.scores].reshape(len(frames), -1) - self._zero_point) * self._scale
 
     def _model(self, x: Tensor, entropy: Tensor | None) -> dict[str, Tensor]:
         feeds = {name: entropy for name in self._twin.inputs if name == ENTROPY and entropy is not None}
-        return self._twin({self._image: x, **feeds})
+        feeds[self._image] = x
+        if not self._one_by_one:
+            return self._twin(feeds)
+        rows = [self._twin({name: value[at : at + 1] for name, value in feeds.items()}) for at in range(len(x))]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
 
 class View(torch.nn.Module):  # type: ignore[misc]

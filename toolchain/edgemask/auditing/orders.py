@@ -98,6 +98,7 @@ def carry_out(order: Order) -> Report:
         indicators=tuple(signs),
         verdict=verdict,
         no_gradient=why_not,
+        notes=scene.file.defence.notes if scene.file.defence else (),
         examples=_examples(order, found[FILE]),
     )
 

@@ -36,7 +36,7 @@ class Report:
     `bound_on`: which picture the attacker may change. `worst` is the headline: of each frame what the worst of all
     attacks leaves. `curve`: (eps, share) of the adaptive attack. `corruptions`: by name the share at each of five
     severities; `corrupted`: the mean over all of them. `no_gradient`: why none could be followed. `unmet`: where it
-    falls short of the recipe's policy.
+    falls short of the recipe's policy. `notes`: what a reader must know beside.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Report:
     indicators: tuple[Indicator, ...]
     verdict: Verdict
     no_gradient: str | None
+    notes: tuple[str, ...]
     edgemask: str = __version__
     unmet: tuple[str, ...] = ()
     examples: tuple[tuple[Pixels, Pixels], ...] = ()

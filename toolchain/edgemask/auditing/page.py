@@ -82,6 +82,7 @@ def _verdict(report: Report) -> str:
     rows_unmet = "".join(f"<li>{escape(short)}</li>" for short in report.unmet)
     unmet = f"<p><b>The recipe's policy is not met:</b></p><ul>{rows_unmet}</ul>" if report.unmet else ""
     why = f"<p>No gradient: {escape(report.no_gradient)}.</p>" if report.no_gradient else ""
+    why += "".join(f"<p>Note: {escape(note)}.</p>" for note in report.notes)
     return (
         f'<div class="verdict {verdict.robustness}"><b>robustness: {verdict.robustness}{escape(bound)}</b><br>'
         f"gradient: {verdict.gradient}<br>{escape(verdict.reason)}</div>{unmet}{why}{facts}"

@@ -14,13 +14,13 @@ from edgemask.artefact import Artefact
 from edgemask.auditing.attacks import Target
 from edgemask.auditing.defence import Defence
 from edgemask.auditing.entry import entry_of
-from edgemask.auditing.shipped import Shipped, classes_of
+from edgemask.auditing.following import as_onnx, is_quantised
+from edgemask.auditing.shipped import Shipped, classes_of, real
 from edgemask.auditing.threat import Threat
 from edgemask.auditing.twin import NoTwin
 from edgemask.baking import Plan, bake_plan, grafted, plan
 from edgemask.chain import Chain
 from edgemask.models import Model
-from edgemask.models.onnx import OnnxModel
 from edgemask.ops.numpy import NumpyOps
 from edgemask.ops.protocol import Array
 from edgemask.recipe import Recipe
@@ -31,20 +31,31 @@ from edgemask_runtime.formats import Pixels
 PARITY_FRAMES = 8
 MAX_RELATIVE_ERROR = 1e-3
 """Of a twin's scores, against the largest of them."""
+QUANTISED_ERROR = 2e-2
+"""The same where values are rounded inside: one that lies between two integers may fall to the other one here."""
+CONVERTED = "the gradient is that of the TFLite file as tf2onnx makes ONNX of it, whose scores are the engine's"
+ROUNDED = "the model is quantised: its roundings pass the gradient straight through, in the naive attacks, too"
 
 
 @dataclass(frozen=True)
 class TwinFile:
-    """The chain around a model, the model as ONNX, and which of its outputs are the scores."""
+    """The chain around a model, the model as ONNX, and which of its outputs are the scores: see Defence.
+
+    `notes`: what a reader must know of its gradient.
+    """
 
     chain: Chain
     onnx: bytes
     scores: str
+    quantisation: tuple[float, int] | None
+    one_by_one: bool
+    notes: tuple[str, ...]
 
     def open(self, key: bytes | None) -> Defence:
         """With gradients."""
         key = key if self.chain.key_bytes else None
-        return Defence(self.chain, onnx.load_model_from_string(self.onnx), self.scores, key)
+        proto = onnx.load_model_from_string(self.onnx)
+        return Defence(self.chain, proto, self.scores, key, self.quantisation, one_by_one=self.one_by_one)
 
 
 @dataclass(frozen=True)
@@ -133,17 +144,19 @@ def _twins(made: Plan, bare: Plan, frames: Pixels, key: bytes | None) -> tuple[T
 def _twin(made: Plan, frames: Pixels, key: bytes | None) -> TwinFile:
     """The chain around the model's twin, which gives what the model gives on real frames."""
     source, chain = made.source, made.chain
-    inside = source.rewritten(chain.rewrites)
-    if not isinstance(inside, OnnxModel):
-        raise NoTwin(f"{source.path.name} is a {source.format} file: gradients are followed in ONNX files alone yet")
-    twin = TwinFile(chain, inside.data, source.outputs[-1].name)
+    inside, scores = source.rewritten(chain.rewrites), source.outputs[-1]
+    followed = as_onnx(inside)
+    one_by_one = followed.inputs[0].shape[0] == 1
+    notes = (*([CONVERTED] if source.format == "tflite" else []), *([ROUNDED] if is_quantised(followed.proto) else []))
+    twin = TwinFile(chain, followed.data, scores.name, scores.quantisation, one_by_one, notes)
     key = key if chain.key_bytes else None
-    _check_twin(twin.open(key), inside, chain, frames[:PARITY_FRAMES], key)
+    _check_twin(twin, inside, frames[:PARITY_FRAMES], key)
     return twin
 
 
-def _check_twin(defence: Defence, model: Model, chain: Chain, frames: Pixels, key: bytes | None) -> None:
-    engine = model.open()
+def _check_twin(twin: TwinFile, model: Model, frames: Pixels, key: bytes | None) -> None:
+    """NoTwin unless it gives what `model` gives on its own engine."""
+    engine, chain = model.open(), twin.chain
     drawn = _drawn(len(frames), chain.entropy_bytes)
     secret = None if key is None else np.tile(np.frombuffer(key, np.uint8), (len(frames), 1))
 
@@ -155,11 +168,12 @@ def _check_twin(defence: Defence, model: Model, chain: Chain, frames: Pixels, ke
         ]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
-    bare = replace(chain, tails=())
-    want = bare.run(NumpyOps(), frames, drawn, run, key=secret)[defence.scores].reshape(len(frames), -1)
-    have = defence.raw(torch.tensor(frames).float(), None if drawn is None else torch.from_numpy(drawn)).numpy()
+    given = replace(chain, tails=()).run(NumpyOps(), frames, drawn, run, key=secret)[twin.scores]
+    want = real(given.reshape(len(frames), -1).astype(np.float32), twin.quantisation)
+    have = twin.open(key).raw(torch.tensor(frames).float(), None if drawn is None else torch.from_numpy(drawn)).numpy()
     apart = float(np.abs(have - want).max())
-    if apart > MAX_RELATIVE_ERROR * max(1.0, float(np.abs(want).max())):
+    allowed = QUANTISED_ERROR if ROUNDED in twin.notes else MAX_RELATIVE_ERROR
+    if apart > allowed * max(1.0, float(np.abs(want).max())):
         raise NoTwin(f"PyTorch's scores lie {apart:g} from the engine's: no gradient of it is trusted")
 
 

@@ -28,6 +28,8 @@ class Shipped:
         self._label = artefact.label
         self._key = None if key is None else np.frombuffer(key, np.uint8)
         self._scores, self._best = _outputs(artefact)
+        by_name = {info.name: info.quantisation for info in self._engine.outputs}
+        self._quantisation = by_name.get(self._scores or "")
         self.is_random = artefact.label.entropy is not None
         self.engine_name = str(self._engine.info)
         self.sha256 = sha256 or artefact.model.sha256
@@ -47,10 +49,11 @@ class Shipped:
         return labels
 
     def scores(self, frames: Pixels, draw: int) -> NDArray[np.float32]:
-        """The score of every class, [N, classes], as the file gives them."""
+        """The score of every class, [N, classes], as the file gives them; quantised ones as real numbers."""
         if self._scores is None:
             raise UserError("the file gives no score for every class")
-        return self._run(frames, draw, self._scores).reshape(len(frames), -1).astype(np.float32)
+        given = self._run(frames, draw, self._scores).reshape(len(frames), -1).astype(np.float32)
+        return real(given, self._quantisation)
 
     def answers(self, frames: Pixels, draw: int) -> NDArray[np.generic]:
         """The scores, or the best classes of a file that gives no scores."""
@@ -71,6 +74,14 @@ class Shipped:
         if self._key is not None:
             feeds["key"] = np.tile(self._key, (full, 1))
         return self._engine.run(feeds)[output][:count]
+
+
+def real(scores: NDArray[np.float32], quantisation: tuple[float, int] | None) -> NDArray[np.float32]:
+    """Scores as real numbers; `quantisation` is their scale and zero point, if they are quantised."""
+    if quantisation is None:
+        return scores
+    scale, zero_point = quantisation
+    return (scores - np.float32(zero_point)) * np.float32(scale)
 
 
 def classes_of(source: Model) -> int:
