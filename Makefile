@@ -89,7 +89,7 @@ bench-compare: $(HEAVY)/peers/all
 	@$(HEAVY)/peers/bin/python -m benchmarks.masks
 	@$(HEAVY)/peers/bin/python -m benchmarks.camera
 
-$(HEAVY)/audit/all: HEAVY_EXTRAS = audit,ray,art
+$(HEAVY)/audit/all: HEAVY_EXTRAS = audit,ray,art,tensorflow
 $(HEAVY)/%/all: pyproject.toml runtime/pyproject.toml .constraints.txt .constraints-heavy.txt
 	@echo "installing what the heavy tests need of $* into $(HEAVY)/$*"
 	@$(PYTHON) -m venv $(HEAVY)/$*
