@@ -108,7 +108,8 @@ def test_what_asks_the_engine_needs_no_gradient(model: str, tmp_path: Path, monk
     scaled = NORMALISE + "mean = [0.485, 0.456, 0.406]\nstd = [0.229, 0.224, 0.225]\n" if "qdq" in model else ""
     report = audited(tmp_path, model, scaled, eps="16/255", budget="standard", min_robust_accuracy=0.0)
     left = {row.attack.partition("-")[0]: row.left.value for row in report.rows}
-    assert max(left["square"], left["hop"]) < left["uniform"]
+    assert left["square"] <= 0.5 < left["uniform"]
+    assert left["hop"] <= left["uniform"]
     if model == "qdq.onnx":
         assert report.notes == (ROUNDED,)
         assert report.verdict.gradient == "useful"

@@ -15,7 +15,7 @@ import torch
 
 from edgemask.auditing.attacks.queries import UniformNoise
 from edgemask.auditing.attacks.substitute import Substitute, folds_of
-from edgemask.auditing.campaign import Subject, Task, execute
+from edgemask.auditing.campaign import Subject, Task, execute_here
 from edgemask.auditing.setting import setting_of
 from edgemask.auditing.shipped import Labels, Shipped
 from edgemask.auditing.threat import Threat
@@ -57,7 +57,7 @@ def test_a_copy_answers_as_the_file_and_its_examples_carry_over(subject: Subject
     scores = attack.copy(target, 0)(torch.from_numpy(unseen.transpose(0, 3, 1, 2)).float() / 255)
     answers = scores.argmax(1).numpy()
     assert np.mean(answers == target.shipped.labels(unseen, 0)) > 0.7
-    left = {who.name: execute(subject, Task(who, 0, 128)).judged.mean() for who in (attack, UniformNoise())}
+    left = {who.name: execute_here(subject, Task(who, 0, 128)).judged.mean() for who in (attack, UniformNoise())}
     assert left["uniform-noise"] > 0.9
     assert left["substitute"] < left["uniform-noise"] - 0.08
 
@@ -91,4 +91,4 @@ def test_a_single_image_leaves_nothing_to_train_on(subject: Subject) -> None:
     """The copy is then as it was drawn, and the row says what that is worth; nothing fails."""
     images, labels = subject.frames[:1], subject.labels[:1]
     alone = Subject(replace(subject.setting, images=images), subject.threat, images, labels)
-    assert execute(alone, Task(Substitute(epochs=1), 0, 1)).found.shape == images.shape
+    assert execute_here(alone, Task(Substitute(epochs=1), 0, 1)).found.shape == images.shape
