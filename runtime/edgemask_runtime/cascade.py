@@ -20,15 +20,22 @@ from edgemask_runtime.predictor import Predictor, Served, takes_key
 from edgemask_runtime.recognised import BOX, NO_BOX, PREFIX, sample_shape, with_crops
 
 
-def open_bundle(bundle: Bundle, *, engine: str | None = None, threads: int = 1, key: Path | None = None) -> Served:
+def open_bundle(
+    bundle: Bundle,
+    *,
+    engine: str | None = None,
+    threads: int = 1,
+    key: Path | None = None,
+    cache: Path | None = None,
+) -> Served:
     """Load a bundle, with its recogniser if it has one; `key` goes to the one of them that takes a key."""
     inner = bundle.open_recogniser()
     if inner is None:
-        return Predictor.open(bundle, engine=engine, threads=threads, key=key)
+        return Predictor.open(bundle, engine=engine, threads=threads, key=key, cache=cache)
     inside = key if takes_key(inner.manifest) else None
     outside = None if inside else key
-    detector = Predictor.open(bundle, engine=engine, threads=threads, key=outside)
-    return Cascade(detector, Predictor.open(inner, threads=threads, key=inside))
+    detector = Predictor.open(bundle, engine=engine, threads=threads, key=outside, cache=cache)
+    return Cascade(detector, Predictor.open(inner, threads=threads, key=inside, cache=cache))
 
 
 class Cascade:

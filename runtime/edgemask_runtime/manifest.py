@@ -42,6 +42,7 @@ CAN_NEEDS: dict[CanMessage, frozenset[OutputRole]] = {
 }
 """What a message on CAN tells of: one of these roles must be among the outputs."""
 STANDARD_ID, EXTENDED_ID = 0x7FF, 0x1FFFFFFF
+Provider = Literal["cpu", "cuda", "tensorrt"]
 DETECTION: tuple[OutputRole, ...] = ("boxes", "scores", "classes", "count")
 
 
@@ -222,6 +223,7 @@ class Manifest:
     tools: dict[str, str]
     files: dict[str, FileRecord]
     can: tuple[CanRecord, ...] = ()
+    providers: tuple[Provider, ...] = ()
 
     def to_json(self) -> str:
         """Return the canonical text: sorted keys, ASCII, a newline at the end."""
@@ -258,6 +260,8 @@ def _check_engine(manifest: Manifest, faults: Faults) -> None:
     if manifest.engine not in fitting:
         match = closest(manifest.engine, fitting)
         faults.add("$.engine", f"value {manifest.engine!r}", allowed=", ".join(fitting), match=match)
+    if manifest.providers and manifest.model.format != "onnx":
+        faults.add("$.providers", f"value {list(manifest.providers)}", allowed="none, for this engine")
 
 
 def _check_inputs(manifest: Manifest, faults: Faults) -> None:

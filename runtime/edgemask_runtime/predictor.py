@@ -64,15 +64,25 @@ class Predictor:
         self._entered = Lock()
 
     @classmethod
-    def open(cls, bundle: Bundle, *, engine: str | None = None, threads: int = 1, key: Path | None = None) -> Predictor:
+    def open(
+        cls,
+        bundle: Bundle,
+        *,
+        engine: str | None = None,
+        threads: int = 1,
+        key: Path | None = None,
+        cache: Path | None = None,
+    ) -> Predictor:
         """Load the bundle's model on its engine, or on another one of the same format, and replay its probe.
 
-        `key` is the file of the key, for a bundle that takes one.
+        `key` is the file of the key, for a bundle that takes one; `cache` a folder for what a GPU's engine builds.
         """
         manifest = bundle.manifest
         secret = required_key(manifest, key)
         name = _chosen_engine(manifest, engine)
-        predictor = cls(manifest, open_engine(name, bundle.read(manifest.model.file), threads=threads), secret)
+        model = bundle.read(manifest.model.file)
+        opened = open_engine(name, model, threads=threads, providers=manifest.providers, cache=cache)
+        predictor = cls(manifest, opened, secret)
         compared = replay(manifest, predictor._engine, bundle.evidence, str(bundle.path))
         log.info("%s: probe: %s", manifest.name, compared)
         return predictor

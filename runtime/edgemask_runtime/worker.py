@@ -30,6 +30,7 @@ class WorkerOptions:
     engine: str | None
     threads: int
     key: str | None
+    cache: str | None
     control: int
     listener: int | None
     parent: int
@@ -99,7 +100,9 @@ def _opened(options: WorkerOptions) -> Served:
     from edgemask_runtime.cascade import open_bundle
 
     key = Path(options.key) if options.key is not None else None
-    served = open_bundle(Bundle.open(options.bundle), engine=options.engine, threads=options.threads, key=key)
+    cache = Path(options.cache) if options.cache is not None else None
+    bundle = Bundle.open(options.bundle)
+    served = open_bundle(bundle, engine=options.engine, threads=options.threads, key=key, cache=cache)
     gc.collect()
     gc.freeze()
     give_back_memory()

@@ -42,6 +42,7 @@ class ModelOptions:
 
     `socket` is where local programs reach it, `group` who may beside the daemon's user. A worker that gives no sign of
     life for `deadline_s`, is not ready after `start_limit_s`, or uses more than `memory_mb` of its own is ended.
+    `cache` is a folder where a GPU's engine keeps what it builds.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ModelOptions:
     deadline_s: float = 5.0
     start_limit_s: float = 120.0
     memory_mb: int | None = None
+    cache: Path | None = None
 
 
 class WorkerProcess:
@@ -172,9 +174,15 @@ class WorkerProcess:
 def _started(options: ModelOptions, control: socket.socket, listener: socket.socket | None) -> subprocess.Popen[bytes]:
     listening = listener.fileno() if listener else None
     given = WorkerOptions(
-        str(options.bundle), options.engine, options.threads, str(options.key) if options.key else None,
-        control.fileno(), listening, os.getpid(),
-    )  # fmt: skip
+        bundle=str(options.bundle),
+        engine=options.engine,
+        threads=options.threads,
+        key=_text(options.key),
+        cache=_text(options.cache),
+        control=control.fileno(),
+        listener=listening,
+        parent=os.getpid(),
+    )
     # Why not -m: it would look into the working directory first.
     flags = ["-I", *(["-B"] if sys.flags.dont_write_bytecode else [])]
     path = os.pathsep.join(place for place in sys.path if place)
@@ -186,3 +194,7 @@ def _started(options: ModelOptions, control: socket.socket, listener: socket.soc
         pass_fds=[control.fileno(), *([listening] if listening is not None else [])],
         env={**os.environ, **QUIET},
     )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

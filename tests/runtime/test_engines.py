@@ -141,3 +141,47 @@ def test_only_the_chosen_engine_is_imported(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(sys.modules, "edgemask_runtime.engines.onnxruntime_engine", raising=False)
     with pytest.raises(UserError, match="no TFLite file"):
         open_engine("litert", b"")
+
+
+def onnx_model(weights: np.ndarray[Any, Any]) -> bytes:
+    return model_bytes(weights, "onnxruntime", noisy=False)
+
+
+def test_the_first_provider_that_is_there_is_used_and_said(
+    weights: np.ndarray[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = open_engine("onnxruntime", onnx_model(weights), providers=["tensorrt", "cuda", "cpu"])
+    assert engine.info.provider == "cpu"
+    assert caplog.messages == [
+        "runs on provider cpu; tensorrt: this onnxruntime does not have it; cuda: this onnxruntime does not have it"
+    ]
+    assert engine.run({"frame": picture(2)[None]})["probabilities"].argmax() == 2
+
+
+def test_without_an_allowed_provider_nothing_runs(weights: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(UserError, match=r"no provider that is allowed .* cuda: this onnxruntime does not") as caught:
+        open_engine("onnxruntime", onnx_model(weights), providers=["cuda"])
+    assert "`providers`" in str(caught.value.hint)
+    with pytest.raises(UserError, match="unknown provider 'cudo'"):
+        open_engine("onnxruntime", onnx_model(weights), providers=["cudo"])
+
+
+def test_a_provider_that_gives_way_in_silence_is_refused(
+    weights: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime lists CUDA although its libraries do not load, and takes the CPU: here it really does."""
+    import onnxruntime
+
+    model = onnx_model(weights)
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    with (
+        pytest.warns(UserWarning, match="not in available provider names"),
+        pytest.raises(UserError, match="cuda: ONNX Runtime took CPUExecutionProvider instead"),
+    ):
+        open_engine("onnxruntime", model, providers=["cuda"])
+
+
+def test_tflite_engines_have_no_providers(weights: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(UserError, match="has no providers to choose from"):
+        open_engine("litert", model_bytes(weights, "litert", noisy=False), providers=["cpu"])

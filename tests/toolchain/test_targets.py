@@ -23,6 +23,7 @@ python = "3.11"
 [engines]
 onnx = "onnxruntime"
 tflite = "litert"
+providers = ["cpu"]
 [budget]
 latency_ms = 40
 memory_mb = 512
@@ -95,3 +96,13 @@ def test_a_target_that_is_no_toml(content: bytes, folder: Path) -> None:
     (folder / "board" / "target.toml").write_bytes(content)
     with pytest.raises(UserError, match=r"board/target\.toml: not valid TOML"):
         targets()
+
+
+def test_a_recipe_takes_of_a_targets_providers_what_it_will() -> None:
+    jetson, host = find_target("jetson").engines, find_target("host").engines
+    assert jetson.allowed("onnx", ()) == ("tensorrt", "cuda", "cpu")
+    assert jetson.allowed("onnx", ("cuda",)) == ("cuda",)
+    assert jetson.allowed("tflite", ()) == ()
+    with pytest.raises(UserError, match=r"\[runtime\] providers: 'cuda' is not one") as caught:
+        host.allowed("onnx", ("cuda",))
+    assert caught.value.hint == "allowed: cpu"

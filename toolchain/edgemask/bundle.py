@@ -134,6 +134,7 @@ def manifest_of(artefact: Artefact, proof: Proof, target: Target, runtime: Runti
         tools={"edgemask": __version__},
         files=file_records({file: model.data}),
         can=tuple(entry.record() for entry in runtime.can),
+        providers=target.engines.allowed(model.format, runtime.providers),
     )
     return Manifest.from_json(manifest.to_json(), f"{model.path}: {METADATA_KEY}")
 

@@ -20,7 +20,7 @@ from edgemask.quantisation.options import PrecisionEntry
 from edgemask.steps import Map, Output, Rewrite, Role, Step, Wrap, kinds_of, registry
 from edgemask_runtime.files import read_bytes
 from edgemask_runtime.formats import Format, problems
-from edgemask_runtime.manifest import EXTENDED_ID, NAME, CanMessage, CanRecord, check_can, is_offset
+from edgemask_runtime.manifest import EXTENDED_ID, NAME, CanMessage, CanRecord, Provider, check_can, is_offset
 from edgemask_runtime.strict_json import matching
 
 MAX_RECIPE_BYTES = 1 << 20
@@ -89,10 +89,14 @@ class CanEntry:
 
 @dataclass(frozen=True)
 class RuntimeEntry:
-    """What the daemon keeps to; `can`: all that it may send on a CAN bus."""
+    """What the daemon keeps to; `can`: all that it may send on a CAN bus.
+
+    `providers`: which of the target's may run it, the best first; all of them if left out.
+    """
 
     max_age_ms: int = param(1000, doc="older frames are not answered", low=1, high=3_600_000)
     can: tuple[CanEntry, ...] = ()
+    providers: tuple[Provider, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,30 @@ from typing import Literal
 import tomllib
 
 from edgemask.errors import Faults, UserError, structure, unknown
+from edgemask.models import Format
 from edgemask.params import param
+from edgemask_runtime.manifest import Provider
 
 _CHECKOUT = Path(__file__).parents[2] / "targets"
 
 
 @dataclass(frozen=True)
 class Engines:
-    """The engine that runs each format on this board."""
+    """The engine that runs each format on this board; `providers` are ONNX Runtime's, the best first."""
 
     onnx: Literal["onnxruntime"]
     tflite: Literal["litert", "tflite"]
+    providers: tuple[Provider, ...]
+
+    def allowed(self, form: Format, wanted: tuple[Provider, ...]) -> tuple[Provider, ...]:
+        """Those of the providers that may run a model of this format: the wanted ones, in their order, or all.
+
+        UserError when a wanted one is not the board's.
+        """
+        if foreign := [name for name in wanted if name not in self.providers]:
+            allowed = ", ".join(self.providers)
+            raise UserError(f"[runtime] providers: {foreign[0]!r} is not one of the target's", f"allowed: {allowed}")
+        return (wanted or self.providers) if form == "onnx" else ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -58,11 +58,20 @@ ENGINES: dict[str, EngineEntry] = {
 }
 
 
-def open_engine(name: str, model: bytes | Path, *, threads: int = 1, preserve_all_tensors: bool = False) -> Engine:
+def open_engine(
+    name: str,
+    model: bytes | Path,
+    *,
+    threads: int = 1,
+    preserve_all_tensors: bool = False,
+    providers: Sequence[str] = (),
+    cache: Path | None = None,
+) -> Engine:
     """Load a model, given as bytes or as a path, on the engine of that name.
 
     `preserve_all_tensors` keeps every intermediate for `Engine.tensor` (TFLite engines only, slower).
-    UserError: unknown engine, engine not installed, or a model that it does not load.
+    `providers`, the best first, are those of ONNX Runtime that may run it (the CPU if none is named), `cache` a folder
+    for what they build. UserError: unknown engine, engine not installed, a model that it does not load, or no provider.
     """
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)
@@ -71,7 +80,9 @@ def open_engine(name: str, model: bytes | Path, *, threads: int = 1, preserve_al
         raise UserError(f"engine {name!r} is not installed", hint=f"pip install 'edgemask-runtime[{entry.extra}]'")
     module, _, attribute = entry.factory.partition(":")
     factory: Any = getattr(importlib.import_module(module), attribute)
-    engine: Engine = factory(name, model, threads=threads, preserve_all_tensors=preserve_all_tensors)
+    engine: Engine = factory(
+        name, model, threads=threads, preserve_all_tensors=preserve_all_tensors, providers=providers, cache=cache
+    )
     return engine
 
 

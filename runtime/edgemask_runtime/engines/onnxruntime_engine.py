@@ -1,13 +1,14 @@
-"""ONNX models on ONNX Runtime's CPU provider."""
+"""ONNX models on ONNX Runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from edgemask_runtime.engines.providers import open_session
 from edgemask_runtime.engines.tensors import Array, EngineInfo, TensorInfo, check_feeds
 from edgemask_runtime.errors import UserError, one_line
 
@@ -18,11 +19,21 @@ NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 class OnnxruntimeEngine:
     """One session; the graph optimisations are on."""
 
-    def __init__(self, name: str, model: bytes | Path, *, threads: int = 1, preserve_all_tensors: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: bytes | Path,
+        *,
+        threads: int = 1,
+        preserve_all_tensors: bool = False,
+        providers: Sequence[str] = (),
+        cache: Path | None = None,
+    ) -> None:
         if preserve_all_tensors:
             raise UserError(f"{name} keeps no intermediate tensors", hint="add them to the graph's outputs")
-        self.info = EngineInfo(name, onnxruntime.__version__, CPU)
-        self._session = _open_session(model, threads)
+        source = model if isinstance(model, bytes) else str(model)
+        self._session, provider = open_session(source, _options(threads), providers or (CPU,), cache)
+        self.info = EngineInfo(name, onnxruntime.__version__, provider)
         self.inputs = tuple(map(_describe, self._session.get_inputs()))
         self.outputs = tuple(map(_describe, self._session.get_outputs()))
 
@@ -38,14 +49,6 @@ class OnnxruntimeEngine:
     def tensor(self, name: str) -> Array:
         """Refuse: a session gives only its outputs."""
         raise UserError(f"{self.info.name} keeps no intermediate {name!r}", hint="add it to the graph's outputs")
-
-
-def _open_session(model: bytes | Path, threads: int) -> Any:
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        return onnxruntime.InferenceSession(source, _options(threads), providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise UserError(f"onnxruntime does not load the model: {one_line(error)}") from error
 
 
 def _options(threads: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,18 @@ Details = dict[str, Any]
 class TfliteEngine:
     """One interpreter; inputs and outputs have the signature's names if the file has one, else the tensors' names."""
 
-    def __init__(self, name: str, model: bytes | Path, *, threads: int = 1, preserve_all_tensors: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: bytes | Path,
+        *,
+        threads: int = 1,
+        preserve_all_tensors: bool = False,
+        providers: Sequence[str] = (),
+        cache: Path | None = None,
+    ) -> None:
+        if providers:
+            raise UserError(f"{name} has no providers to choose from", "leave them out")
         version: str = importlib.import_module(PACKAGES[name]).__version__
         self._interpreter = _open_interpreter(name, model, threads, preserve_all_tensors)
         self.info = EngineInfo(name, version, _provider(self._interpreter))
