@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 from edgemask_runtime.detections import Detection, read_detections
 from edgemask_runtime.engines.tensors import Array, plain
@@ -66,11 +67,15 @@ class Answer:
     dropped: int
     reading: Reading
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer as one flat JSON object."""
-        flat = asdict(self)
-        reading: dict[str, Any] = flat.pop("reading")
-        return {**flat, "age_ms": round(self.age_ms, 3), "latency_ms": round(self.latency_ms, 3), **reading}
+    def flat(self) -> dict[str, Any]:
+        """All of it, the reading too, as one object for orjson, which knows dataclasses: no copy of the depths."""
+        own = {**vars(self), "age_ms": round(self.age_ms, 3), "latency_ms": round(self.latency_ms, 3)}
+        del own["reading"]
+        return own | vars(self.reading)
+
+    def to_json(self) -> str:
+        """The answer as one flat JSON object on one line."""
+        return orjson.dumps(self.flat()).decode()
 
 
 def read_outputs(manifest: Manifest, outputs: Mapping[str, Array], row: int = 0) -> Reading:

@@ -46,7 +46,7 @@ def test_an_answer_is_one_flat_json_object() -> None:
     outputs = {"p": np.array([[np.nan, np.inf, 0.5, 0.25]], np.float32), "big": np.zeros((1, 40, 40), np.float32)}
     reading = read_outputs(manifest(("p", "raw"), ("big", "raw")), outputs)
     answer = Answer("door", 7, "a.pgm", 9_000_000, "2026-11-23T05:41:58.000Z", "0" * 64, 1.23456, 0.5, 2, reading)
-    assert json.loads(json.dumps(answer.to_dict(), allow_nan=False)) == {
+    assert json.loads(answer.to_json()) == {
         "pipeline": "door",
         "captured_ns": 9_000_000,
         "captured_at": "2026-11-23T05:41:58.000Z",

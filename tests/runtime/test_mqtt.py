@@ -252,9 +252,9 @@ READINGS = {
 @pytest.mark.parametrize("name", READINGS)
 def test_home_assistant_s_templates_read_every_answer(name: str) -> None:
     reading, expected = READINGS[name]
-    value = answer(1, reading).to_dict()
+    value = answer(1, reading).to_json()
     (template,) = (json.loads(text)["value_template"] for topic, text in discovered().items() if "/class/" in topic)
-    assert jinja2.Template(template).render(value_json=json.loads(json.dumps(value))) == expected
+    assert jinja2.Template(template).render(value_json=json.loads(value)) == expected
 
 
 def discovered(**changes: Any) -> dict[str, str]:
@@ -274,7 +274,7 @@ def test_home_assistant_is_told_what_the_bundle_gives() -> None:
     assert len({entity["unique_id"] for entity in entities.values()}) == 6
     told = Reading((), True, {}, (FACE, FACE), (Quantity(12.5, "km/h"),))
     shown = {
-        name: jinja2.Template(entity["value_template"]).render(value_json=answer(1, told).to_dict())
+        name: jinja2.Template(entity["value_template"]).render(value_json=json.loads(answer(1, told).to_json()))
         for name, entity in entities.items()
         if name != "problem"
     }

@@ -30,11 +30,6 @@ class LinesSettings:
     max_mb: float | None = field(default=None, metadata=between(0.001, 1_000_000))
 
 
-def answer_line(answer: Answer) -> str:
-    """The answer as JSON on one line."""
-    return json.dumps(answer.to_dict(), allow_nan=False)
-
-
 def invalid_line(pipeline: str, reason: str) -> str:
     """JSON on one line that has a reason and no answer."""
     return json.dumps({"pipeline": pipeline, "invalid": reason, "at": wall_clock()})
@@ -61,7 +56,7 @@ class JsonLines:
 
     def line(self, answer: Answer) -> str:
         """Return the answer as JSON."""
-        return answer_line(answer)
+        return answer.to_json()
 
     def no_answer(self, reason: str) -> str:
         """Return what says that there is no valid answer."""

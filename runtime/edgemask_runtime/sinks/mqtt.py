@@ -13,7 +13,6 @@ from edgemask_runtime.formats import Pixels
 from edgemask_runtime.frames import NS_PER_MS, wall_clock
 from edgemask_runtime.sinks import STOPPING, SinkContext, Unreachable
 from edgemask_runtime.sinks.home_assistant import OFFLINE, ONLINE, configurations
-from edgemask_runtime.sinks.jsonl import answer_line
 from edgemask_runtime.sinks.mqtt_link import Broker, Link, Message
 from edgemask_runtime.strict_json import between, matching
 
@@ -88,7 +87,7 @@ class Mqtt:
 
     def _publish(self, answer: Answer) -> None:
         self._tell(ONLINE)
-        line, self._sent_ns, self._waiting = answer_line(answer), time.monotonic_ns(), None
+        line, self._sent_ns, self._waiting = answer.to_json(), time.monotonic_ns(), None
         self._link.publish(Message(f"{self._base}/state", line, retain=True, expires_s=self._expires_s))
         if answer.reading.suspicious:
             self._link.publish(Message(f"{self._base}/event", line, expires_s=self._expires_s))

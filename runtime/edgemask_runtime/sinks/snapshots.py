@@ -71,7 +71,7 @@ class Snapshots:
         self._shown = (answer, pixels)
         why = next(self._reasons(answer), None)
         if why and self._is_due():
-            self._keep(answer, pixels, {"reason": why, **answer.to_dict()})
+            self._keep(answer, pixels, {"reason": why, **answer.flat()})
 
     def invalidate(self, reason: str) -> None:
         """Keep the last frame that had an answer, if that is asked for."""
@@ -79,7 +79,7 @@ class Snapshots:
         if reason in (STOPPING, ENDED):
             return
         if shown and "invalid" in self._settings.when and self._is_due():
-            told = {"reason": "invalid", "invalid": reason, "at": wall_clock(), "last": shown[0].to_dict()}
+            told = {"reason": "invalid", "invalid": reason, "at": wall_clock(), "last": shown[0].flat()}
             self._keep(*shown, told)
 
     def close(self) -> None:

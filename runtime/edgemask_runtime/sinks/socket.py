@@ -14,7 +14,7 @@ from edgemask_runtime.answers import Answer
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.sinks import SinkContext
-from edgemask_runtime.sinks.jsonl import answer_line, invalid_line
+from edgemask_runtime.sinks.jsonl import invalid_line
 from edgemask_runtime.strict_json import between, matching
 
 MAX_PATH_BYTES = 107
@@ -52,7 +52,7 @@ class SocketLines:
         """Send the answer to every reader."""
         self._welcome()
         if self._readers:
-            self._send(answer_line(answer))
+            self._send(answer.to_json())
 
     def invalidate(self, reason: str) -> None:
         """Send a line that has a reason and no answer."""
