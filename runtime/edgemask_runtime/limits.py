@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,12 @@ def check_manifests(settings: Settings, manifests: Mapping[str, Manifest], fault
 def max_age_ms(pipeline: PipelineSettings, manifest: Manifest) -> int:
     """The age from which a frame is not answered: the lower one of the device's and the manifest's."""
     return min(pipeline.max_age_ms or manifest.max_age_ms, manifest.max_age_ms)
+
+
+def tightened(pipeline: PipelineSettings, manifest: Manifest) -> Manifest:
+    """The manifest as it holds on this device, for sinks that state ages and thresholds."""
+    thresholds = {**manifest.thresholds, **pipeline.thresholds}
+    return replace(manifest, max_age_ms=max_age_ms(pipeline, manifest), thresholds=thresholds)
 
 
 def exceeds(outputs: Mapping[str, Array], thresholds: Mapping[str, float]) -> bool:

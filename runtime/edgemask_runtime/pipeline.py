@@ -10,6 +10,7 @@ from threading import Thread
 
 import numpy as np
 
+from edgemask_runtime.about import Outputs
 from edgemask_runtime.answers import Answer, Reading
 from edgemask_runtime.backoff import Backoff
 from edgemask_runtime.cameras import Camera
@@ -106,10 +107,12 @@ class Worker:
         return pixels
 
     def _infer(self, pixels: Pixels) -> Inference:
-        begun_ns, digest = time.monotonic_ns(), self._served.digest
+        begun_ns = time.monotonic_ns()
         outputs = self._served.predict(pixels[np.newaxis])
         latency_ms = (time.monotonic_ns() - begun_ns) / NS_PER_MS
         self._tally.infer.observe(latency_ms)
+        # Why not the model's own digest: a reload may have changed it since.
+        digest = outputs.about.digest if isinstance(outputs, Outputs) else self._served.digest
         return Inference(self._judged(self._served.read(outputs), outputs), digest, latency_ms)
 
     def _judged(self, reading: Reading, outputs: Mapping[str, Array]) -> Reading:

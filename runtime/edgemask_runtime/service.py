@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import time
@@ -12,21 +13,24 @@ from queue import Empty, SimpleQueue
 
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.cameras import open_camera
-from edgemask_runtime.cascade import open_bundle
 from edgemask_runtime.errors import EXIT_CANCELLED, EXIT_OK, UserError
-from edgemask_runtime.limits import check_manifests
+from edgemask_runtime.limits import check_manifests, tightened
 from edgemask_runtime.manifest import Manifest
-from edgemask_runtime.notify import notify, watchdog_s
+from edgemask_runtime.notify import notify, reloading, watchdog_s
 from edgemask_runtime.pipeline import Pipeline
 from edgemask_runtime.predictor import Served
+from edgemask_runtime.reload import Reloader
 from edgemask_runtime.settings import HINT, ModelSettings, PipelineSettings, Settings, SinkPart
 from edgemask_runtime.sinks import SinkContext, open_sink
 from edgemask_runtime.strict_json import Faults
+from edgemask_runtime.supervisor import Supervisor
 from edgemask_runtime.telemetry import Telemetry
+from edgemask_runtime.worker_process import ModelOptions
 
 STATUS_S = 10.0
-HUNG_S = 60.0
-PIPELINE_ENDED = 0
+HUNG_S = 120.0
+PIPELINE_ENDED, RELOADED = 0, -1
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("edgemaskd")
 
@@ -61,7 +65,7 @@ class Service:
 
     def run(self) -> int:
         """Open everything, serve, stop; the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (*ENDING, signal.SIGHUP):
             signal.signal(number, lambda received, _: self._reasons.put(received))
         check(self._settings, self._where)
         with ExitStack() as running:
@@ -76,7 +80,12 @@ class Service:
 
     def _start(self, running: ExitStack) -> None:
         """Open what can fail, then start it; `running` stops it in the reverse order."""
-        models = {model.name: _loaded(model) for model in self._settings.models}
+        supervisor = running.enter_context(Supervisor([_options(model) for model in self._settings.models]))
+        self.telemetry.models = models = supervisor.models
+        self._reloader = Reloader(
+            self._settings, self._where, supervisor, self.telemetry, lambda: self._reasons.put(RELOADED)
+        )
+        running.callback(self._reloader.close)
         for pipeline in self._settings.pipelines:
             self._pipelines.append(self._open(pipeline, models[pipeline.model]))
         self._open_doors(models, running)
@@ -88,7 +97,8 @@ class Service:
 
     def _open(self, settings: PipelineSettings, served: Served) -> Pipeline:
         opener = partial(open_camera, settings.source.kind, settings.source.settings, served.manifest.frame)
-        context = SinkContext(settings.name, served.manifest, lambda: served.manifest)
+        manifest = tightened(settings, served.manifest)
+        context = SinkContext(settings.name, manifest, lambda: tightened(settings, served.manifest))
         sinks = {name: open_sink(part.kind, part.settings, context) for name, part in named(settings.sinks).items()}
         pipeline = Pipeline(settings, served, opener, sinks, self.telemetry, lambda: self._reasons.put(PIPELINE_ENDED))
         pipeline.open()
@@ -101,7 +111,7 @@ class Service:
         # Why here: without servers neither uvicorn nor asyncio is loaded.
         from edgemask_runtime.api.opening import control_of, open_door
 
-        control = control_of(models)
+        control = control_of(models, alarm=lambda: self.telemetry.alarm)
         for protocol, settings in doors.items():
             if settings:
                 opened = open_door(protocol, control, settings)
@@ -121,17 +131,25 @@ class Service:
         tick_s = min(STATUS_S, limit_s / 2) if limit_s else STATUS_S
         told_s = time.monotonic()
         while True:
-            try:
-                reason = self._reasons.get(timeout=tick_s)
-            except Empty:
-                reason = None
+            reason = self._reason(tick_s)
             left -= reason == PIPELINE_ENDED
-            if reason or (reason == PIPELINE_ENDED and left == 0):
-                return reason
+            if reason in ENDING or (reason == PIPELINE_ENDED and left == 0):
+                return reason or PIPELINE_ENDED
+            if reason == signal.SIGHUP:
+                reloading()
+                self._reloader.begin()
+            elif reason == RELOADED:
+                notify("READY=1")
             self._sign_of_life()
             if time.monotonic() - told_s > STATUS_S:
                 told_s = time.monotonic()
                 notify(f"STATUS={self._status()}")
+
+    def _reason(self, timeout_s: float) -> int | None:
+        try:
+            return self._reasons.get(timeout=timeout_s)
+        except Empty:
+            return None
 
     def _sign_of_life(self) -> None:
         """Reset the service manager's watchdog, unless a worker hangs where nothing but a new start helps."""
@@ -154,8 +172,9 @@ def _manifest(model: ModelSettings, path: str, faults: Faults) -> Manifest | Non
         return None
 
 
-def _loaded(model: ModelSettings) -> Served:
-    return open_bundle(Bundle.open(model.bundle), engine=model.engine, threads=model.threads, key=model.key)
+def _options(model: ModelSettings) -> ModelOptions:
+    given = {item.name: getattr(model, item.name) for item in dataclasses.fields(model)}
+    return ModelOptions(**given)
 
 
 def named(sinks: tuple[SinkPart, ...]) -> dict[str, SinkPart]:

@@ -42,13 +42,21 @@ class DoorSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """A bundle under the name that pipelines and clients use, its engine's threads and its key, if it takes one."""
+    """A bundle under the name that pipelines and clients use, its engine's threads and its key, if it takes one.
+
+    It runs in a process of its own, which is ended and started again when it gives no sign of life for `deadline_s` or
+    uses more than `memory_mb` of its own. Local programs of the daemon's user, and of `group`, reach it at `socket`.
+    """
 
     name: str = field(metadata=matching(NAME))
     bundle: Path
     engine: str | None = None
     threads: int = field(default=1, metadata=between(1, 256))
     key: Path | None = None
+    socket: Path | None = None
+    group: str | None = None
+    deadline_s: float = field(default=5.0, metadata=between(0.1, 600))
+    memory_mb: int | None = field(default=None, metadata=between(1, 1 << 20))
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,8 @@ def check_together(settings: Settings, faults: Faults) -> None:
     for index, model in enumerate(settings.models):
         if model.engine is not None:
             _check_known(f"$.models[{index}].engine", model.engine, ENGINES, faults)
+        if model.group is not None and model.socket is None:
+            faults.add(f"$.models[{index}].socket", "missing", allowed="socket and group together, or socket alone")
     for index, pipeline in enumerate(settings.pipelines):
         _check_known(f"$.pipelines[{index}].model", pipeline.model, [model.name for model in settings.models], faults)
     for name, door in (("http", settings.http), ("grpc", settings.grpc)):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from edgemask_runtime.frames import wall_clock
 
@@ -130,10 +131,26 @@ class Event:
     text: str
 
 
+class ModelHealth(Protocol):
+    """A model that runs: how many of its processes were lost, and why it does not answer now, if so."""
+
+    @property
+    def restarts(self) -> int:
+        """Processes that were lost."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it does not answer; None when it does."""
+
+
 class Telemetry:
-    """All tallies by the pipeline's name, and the latest events; `alarm` is why the device must not be trusted."""
+    """All tallies by the pipeline's name, models by theirs, and the latest events.
+
+    `alarm` is why the device must not be trusted.
+    """
 
     def __init__(self) -> None:
+        self.models: Mapping[str, ModelHealth] = {}
         self.pipelines: dict[str, PipelineTally] = {}
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.event_counts: Counter[str] = Counter()
@@ -158,6 +175,7 @@ class Telemetry:
         """Return everything as plain values."""
         return {
             "alarm": self.alarm,
+            "models": {name: {"restarts": it.restarts, "trouble": it.trouble} for name, it in self.models.items()},
             "pipelines": {name: _plain(tally) for name, tally in list(self.pipelines.items())},
             "events": [asdict(event) for event in list(self.events)],
             "event_counts": dict(self.event_counts),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import socket
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgemask_runtime.confinement import confine, give_back_memory
 from edgemask_runtime.errors import EXIT_OK, EXIT_USER, UserError
+from edgemask_runtime.notify import start_logging
 from edgemask_runtime.predictor import Served
 from edgemask_runtime.ring.server import RingServer
 
@@ -80,7 +79,7 @@ class Worker:
 def main(argument: str) -> int:
     """Run a worker; what goes wrong before it is ready is told to the supervisor."""
     options = WorkerOptions(**json.loads(argument))
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="edgemaskd: %(message)s")
+    start_logging()
     if not confine(options.parent):
         return EXIT_OK
     control = socket.socket(fileno=options.control)

@@ -30,7 +30,7 @@ class Daemon:
     def said(self, pattern: str) -> re.Match[str]:
         """Wait until stderr matches."""
         with self.changed:
-            assert self.changed.wait_for(lambda: re.search(pattern, "".join(self.errors)), 15), "".join(self.errors)
+            assert self.changed.wait_for(lambda: re.search(pattern, "".join(self.errors)), 60), "".join(self.errors)
         match = re.search(pattern, "".join(self.errors))
         assert match
         return match
@@ -40,16 +40,15 @@ class Daemon:
         return self.said(r"listening on (http://\S+)")[1]
 
 
-def run_daemon(*arguments: Any, timeout_s: float = 20, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_daemon(*arguments: Any, timeout_s: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, **options)
 
 
 @contextmanager
-def running_daemon(*arguments: Any) -> Iterator[Daemon]:
-    """Start `edgemaskd run` on any free port, and kill it in the end if it still runs."""
-    command = [*COMMAND, "run", *map(str, arguments), "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def watched(command: list[str], stdout: int = subprocess.PIPE) -> Iterator[Daemon]:
+    """Start the command, collect what it says, and kill it in the end if it still runs."""
+    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True) as process:
         daemon = Daemon(process)
         reader = threading.Thread(target=daemon.collect)
         reader.start()
@@ -58,3 +57,10 @@ def running_daemon(*arguments: Any) -> Iterator[Daemon]:
         finally:
             process.kill()
             reader.join()
+
+
+@contextmanager
+def running_daemon(*arguments: Any) -> Iterator[Daemon]:
+    """Start `edgemaskd run` on any free port."""
+    with watched([*COMMAND, "run", *map(str, arguments), "--listen", "127.0.0.1:0"]) as daemon:
+        yield daemon

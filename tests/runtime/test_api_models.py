@@ -30,10 +30,10 @@ BODY = json.dumps(
 class Fallible(Predictor):
     """A model whose process may be gone for the moment."""
 
-    ready = True
+    trouble: str | None = None
 
     def predict(self, frames: Any) -> Outputs:
-        if not self.ready:
+        if self.trouble:
             raise ModelDown("the model is being started again")
         return super().predict(frames)
 
@@ -121,7 +121,7 @@ def test_a_model_that_is_down_says_so_and_the_others_answer(tiny: Predictor, mak
     fallen = Fallible.open(Bundle.open(make_bundle()))
     with serving({"tiny": tiny, "fallen": fallen}) as client:
         assert client.get("/v2/health/ready").json() == {"ready": True}
-        fallen.ready = False  # type: ignore[attr-defined]
+        fallen.trouble = "it is being started again"  # type: ignore[attr-defined]
         assert client.get("/v2/health/live").status_code == 200
         ready = client.get("/v2/health/ready")
         assert (ready.status_code, ready.json()) == (503, {"ready": False})

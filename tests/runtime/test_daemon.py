@@ -157,6 +157,7 @@ def test_the_device_imports_only_what_it_uses(bundle: Path, faces: Path, listen:
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     code, *modules = done.stderr.splitlines()[-1].split()
     assert code == "0"
-    assert {"onnxruntime", "edgemask_runtime"} <= set(modules)
-    assert not set(modules) & set(FOREIGN)
+    assert "edgemask_runtime" in modules
+    # The engine is in the model's own process.
+    assert not set(modules) & {"onnxruntime", *FOREIGN}
     assert ("uvicorn" in modules) == (listen != "none")

@@ -43,12 +43,14 @@ LOG_SETTINGS = {
 class Control:
     """The models, and what clients may do beside asking them.
 
-    `regions` is None where clients may use no shared memory, `repository` where they may not load and unload.
+    `regions` is None where clients may use no shared memory, `repository` where they may not load and unload. `alarm`
+    says why the device must not be trusted, if so: it is then not live.
     """
 
     doors: Doors
     regions: Regions | None = None
     repository: Repository | None = None
+    alarm: Callable[[], str | None] = lambda: None
 
 
 def server_metadata(control: Control) -> dict[str, Any]:

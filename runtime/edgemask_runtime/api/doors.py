@@ -35,7 +35,7 @@ class Door:
     @property
     def is_ready(self) -> bool:
         """Whether the model answers; a model that is being started again does not."""
-        return bool(getattr(self.served, "ready", True))
+        return getattr(self.served, "trouble", None) is None
 
     @property
     def version(self) -> str:

@@ -70,7 +70,7 @@ class Service:
         control = self._control
         doors = control.doors
         return {
-            "ServerLive": lambda _: {"live": True},
+            "ServerLive": lambda _: {"live": control.alarm() is None},
             "ServerReady": lambda _: {"ready": all(door.is_ready for door in doors.all())},
             "ServerMetadata": lambda _: shared.server_metadata(control),
             "ModelReady": lambda request: {"ready": doors.find(request.name, request.version).is_ready},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -27,9 +27,14 @@ class OpenDoor(Protocol):
         """Answer what is in hand, then stop."""
 
 
-def control_of(models: Mapping[str, Served], repository: Repository | None = None) -> Control:
+def control_of(
+    models: Mapping[str, Served],
+    repository: Repository | None = None,
+    *,
+    alarm: Callable[[], str | None] = lambda: None,
+) -> Control:
     """What the doors have in common; the mapping may change while they are open."""
-    return Control(Doors(models), Regions(), repository)
+    return Control(Doors(models), Regions(), repository, alarm)
 
 
 def open_door(protocol: str, control: Control, settings: DoorSettings) -> OpenDoor:

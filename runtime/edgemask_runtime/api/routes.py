@@ -49,8 +49,9 @@ async def _openapi(api: Api, _: Request) -> Any:
     return document(api.control)
 
 
-async def _live(_: Api, __: Request) -> Any:
-    return {"live": True}
+async def _live(api: Api, _: Request) -> Any:
+    alarm = api.control.alarm()
+    return _json(503, {"live": False, "error": alarm}) if alarm else {"live": True}
 
 
 async def _ready(api: Api, _: Request) -> Any:
