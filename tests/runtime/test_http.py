@@ -103,7 +103,7 @@ def test_binary_in_json_out(client: httpx.Client) -> None:
         ([frame_input(shape=[1, 6, 8, 1])], r"\[1 to 64, 8, 6, 1\]"),
         ([frame_input(shape=[0, *SHAPE], data=[])], "takes shape"),
         ([frame_input(shape=[65, *SHAPE])], "takes shape"),
-        ([frame_input(shape=[10**30, *SHAPE])], "whole numbers"),
+        ([frame_input(shape=[10**30, *SHAPE])], "takes shape"),
         ([frame_input(shape=[True, *SHAPE])], "whole numbers"),
         ([frame_input(shape="8")], "whole numbers"),
         ([frame_input(shape=[])], "takes shape"),

@@ -9,7 +9,7 @@ from typing import Any
 from edgemask_runtime import __version__
 from edgemask_runtime.api.doors import Door, Doors
 from edgemask_runtime.api.errors import RequestError
-from edgemask_runtime.api.oip import as_object
+from edgemask_runtime.api.oip import as_object, whole
 from edgemask_runtime.api.regions import Regions
 from edgemask_runtime.api.repository import Entry, Repository
 from edgemask_runtime.errors import UserError
@@ -68,8 +68,8 @@ def regions(control: Control) -> Regions:
 
 def register_region(control: Control, name: str, key: Any, sizes: Mapping[str, Any]) -> None:
     """Register a region of a client's shared memory."""
-    offset, size = sizes.get("offset", 0), sizes.get("byte_size")
-    if not isinstance(key, str) or type(offset) is not int or type(size) is not int:
+    offset, size = whole(sizes.get("offset", 0)), whole(sizes.get("byte_size"))
+    if not isinstance(key, str) or offset is None or size is None:
         raise RequestError(400, "a region takes 'key', text, and whole numbers 'offset' and 'byte_size'")
     regions(control).register(name, key, offset, size)
 

@@ -77,7 +77,6 @@ def decode(body: Buffer, header_length: str | None, manifest: Manifest, regions:
     view = memoryview(body)
     split = len(view) if header_length is None else _split_at(header_length, len(view))
     request = as_object(parsed(view[:split]), "the request")
-    # Why not always: it takes as long as all else, and only a list with true or false in it needs it.
     suspect = lists_flags(bytes(view[:split]))
     frames = _frames(request, view[split:], manifest.frame, regions, suspect)
     request_id = request.get("id")
@@ -149,9 +148,10 @@ def place_of(parameters: Mapping[str, Any], regions: Regions | None) -> Place | 
     if regions is None:
         raise RequestError(400, "shared memory is for clients of this machine; send the tensor")
     size, offset = parameters.get("shared_memory_byte_size"), parameters.get("shared_memory_offset", 0)
-    if not isinstance(region, str) or not _is_size(size) or not _is_size(offset):
+    size, offset = whole(size), whole(offset)
+    if not isinstance(region, str) or not (_is_size(size) and _is_size(offset)):
         raise RequestError(400, "shared memory takes a region's name and whole numbers of bytes")
-    return Place(region, int(offset), int(size))  # type: ignore[arg-type]
+    return Place(region, int(offset), int(size))
 
 
 def from_region(place: Place, shape: tuple[int, ...], regions: Regions) -> Pixels:
@@ -199,8 +199,14 @@ def _split_at(header_length: str, body_bytes: int) -> int:
     return int(header_length)
 
 
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_OFFSET
+def whole(value: Any) -> Any:
+    """A whole number as JSON knows it, where 1.0 is one, as an int; None for anything else."""
+    is_whole = type(value) is int or (type(value) is float and value.is_integer())
+    return int(value) if is_whole else None
+
+
+def _is_size(value: int | None) -> bool:
+    return value is not None and 0 <= value <= MAX_OFFSET
 
 
 def _objects(value: Any, what: str) -> list[dict[str, Any]]:
@@ -228,24 +234,36 @@ def _frames(
 
 
 def _shape(shape: Any, frame: FrameInput) -> tuple[int, ...]:
-    if not isinstance(shape, list) or not all(type(size) is int for size in shape):
+    sizes = tuple(map(whole, shape)) if isinstance(shape, list) else (None,)
+    if None in sizes:
         raise RequestError(400, "'shape' must be a list of whole numbers")
-    check_shape((*shape, *([] if shape else [0])), frame)
-    return tuple(shape)
+    check_shape(sizes or (0,), frame)
+    return sizes
 
 
 def _from_json(data: Any, shape: tuple[int, ...], binary_bytes: int, suspect: bool) -> Pixels:
     if not isinstance(data, list) or binary_bytes:
         raise RequestError(400, "an input has either 'data', a list, or 'binary_data_size' and that many bytes")
     try:
-        # Why not NumPy: it takes ten times as long to look at every number's type.
-        numbers = list(_flat(data, len(shape))) if suspect else _flat(data, len(shape))
-        values = bytearray(numbers)
-    except (TypeError, ValueError):
-        numbers, values = [], bytearray()
-    if len(values) != math.prod(shape) or (suspect and bool in map(type, numbers)):
+        values = _slowly(data, shape) if suspect else bytearray(_flat(data, len(shape)))
+    except TypeError:
+        values = _slowly(data, shape)
+    except ValueError:
+        values = bytearray()
+    if len(values) != math.prod(shape):
         raise RequestError(400, f"'data' must hold {math.prod(shape)} whole numbers from 0 to 255")
     return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _slowly(data: list[Any], shape: tuple[int, ...]) -> bytearray:
+    """The numbers, each looked at; nothing if one of them is none.
+
+    Why not always: it takes as long as all else, and only true, false, 1.0 and what is wrong need it.
+    """
+    try:
+        return bytearray(map(whole, _flat(data, len(shape))))
+    except (TypeError, ValueError):
+        return bytearray()
 
 
 def _flat(data: list[Any], levels: int) -> Iterable[Any]:

@@ -10,6 +10,7 @@ from edgemask_runtime.api.control import LOG_SETTINGS, TRACE_SETTINGS, Control
 from edgemask_runtime.api.doors import Door
 from edgemask_runtime.api.oip import HEADER_LENGTH, batch_limit
 from edgemask_runtime.api.regions import KEY, MAX_NAME_CHARS, MAX_OFFSET
+from edgemask_runtime.manifest import FrameInput
 
 Schema = dict[str, Any]
 
@@ -161,24 +162,37 @@ def _infer(door: Door) -> Schema:
 
 
 def _infer_request(door: Door) -> Schema:
-    frame = door.about.manifest.frame
-    rows = batch_limit(frame)
-    values = _list(_whole(0, 255), minItems=math.prod(frame.shape), maxItems=rows * math.prod(frame.shape))
-    shape: Schema = {"type": "array", "prefixItems": [_whole(frame.batch or 1, rows), *map(_constant, frame.shape)]}
-    shape |= {"items": False, "minItems": len(frame.shape) + 1}
-    tensor = {"name": _constant(frame.name), "datatype": _constant("UINT8"), "shape": shape, "data": values}
-    name = {"enum": [record.name for record in door.about.manifest.outputs]}
-    output = _object({"name": name}, closed=False)
+    manifest = door.about.manifest
+    output = _object({"name": {"enum": [record.name for record in manifest.outputs]}}, closed=False)
     return _object(
         {
             "id": {"type": "string"},
             "parameters": {"type": "object"},
-            "inputs": _list(_object(tensor, closed=False), minItems=1, maxItems=1),
-            "outputs": {**_list(output), "uniqueItems": True},
+            "inputs": _list(_frame_tensor(manifest.frame), minItems=1, maxItems=1),
+            "outputs": _list(output, maxItems=len(manifest.outputs)),
         },
         required=["inputs"],
         closed=False,
     )
+
+
+def _frame_tensor(frame: FrameInput) -> Schema:
+    """The frame as JSON, with as many values as the batch it states."""
+    size, rows = math.prod(frame.shape), range(frame.batch or 1, batch_limit(frame) + 1)
+    named = {"name": _constant(frame.name), "datatype": _constant("UINT8")}
+    return {
+        "anyOf": [
+            _object(
+                {
+                    **named,
+                    "shape": _constant([row, *frame.shape]),
+                    "data": _list(_whole(0, 255), minItems=row * size, maxItems=row * size),
+                },
+                closed=False,
+            )
+            for row in rows
+        ]
+    }
 
 
 def _infer_response(door: Door) -> Schema:
