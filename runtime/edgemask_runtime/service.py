@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import signal
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -88,7 +87,7 @@ class Service:
         running.callback(self._reloader.close)
         for pipeline in self._settings.pipelines:
             self._pipelines.append(self._open(pipeline, models[pipeline.model]))
-        self._open_doors(models, running)
+        self._open_doors(supervisor, running)
         for name, served in models.items():
             log.info("%s for %s on %s, %s", name, served.manifest.target, served.engine, served.engine.provider)
         running.callback(self._stop_pipelines)
@@ -104,14 +103,15 @@ class Service:
         pipeline.open()
         return pipeline
 
-    def _open_doors(self, models: Mapping[str, Served], running: ExitStack) -> None:
+    def _open_doors(self, supervisor: Supervisor, running: ExitStack) -> None:
         doors = {"http": self._settings.http, "grpc": self._settings.grpc}
         if not any(doors.values()):
             return
         # Why here: without servers neither uvicorn nor asyncio is loaded.
         from edgemask_runtime.api.opening import control_of, open_door
+        from edgemask_runtime.api.repository import Installed
 
-        control = control_of(models, alarm=lambda: self.telemetry.alarm)
+        control = control_of(supervisor.models, Installed(supervisor), alarm=lambda: self.telemetry.alarm)
         for protocol, settings in doors.items():
             if settings:
                 opened = open_door(protocol, control, settings)

@@ -29,8 +29,11 @@ class Door:
 
     @property
     def about(self) -> About:
-        """What is loaded now."""
-        return self.served.about
+        """What is loaded now, or was last; RequestError while nothing ever was."""
+        try:
+            return self.served.about
+        except ModelDown as error:
+            raise RequestError(503, error.message) from error
 
     @property
     def is_ready(self) -> bool:

@@ -89,7 +89,7 @@ def _server_paths() -> Schema:
     text = {"type": "string"}
     return {
         "/v2": _get(_object({"name": text, "version": text, "extensions": _list(text)})),
-        "/v2/health/live": _get(_object({"live": _constant(True)})),
+        "/v2/health/live": _get(_object({"live": {"type": "boolean"}}, closed=False), also=503),
         "/v2/health/ready": _get(_object({"ready": {"type": "boolean"}}), also=503),
         "/v2/models/stats": _get(_object({"model_stats": _list({"type": "object"})})),
         "/openapi.json": _get({"type": "object"}),
