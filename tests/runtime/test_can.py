@@ -427,10 +427,12 @@ def test_an_interface_that_does_not_exist_is_said_at_once() -> None:
 
 def test_another_bundle_brings_what_it_allows(bus: can.BusABC, channel: str) -> None:
     loaded = [allowing(CLASSES)]
-    context = SinkContext("door", loaded[0], lambda: loaded[0])
+    context = SinkContext("door", loaded[0], lambda: dataclasses.replace(loaded[0]))
     sink = open_sink("can", sink_settings("can")(interface="virtual", channel=channel), context)
     sink.write(answer(1), None)
     of_validity(bus, "Valid")
+    nine = [decoded("EdgemaskClassification", frame.data) for frame in itertools.islice(received(bus), 9)]
+    assert [signals["Validity"] for signals in nine] == ["Valid"] * 9
     loaded[0] = allowing(OBJECTS_FD)
     frame = next(frame for frame in received(bus) if frame.arbitration_id == OBJECTS_FD.id)
     assert decoded("EdgemaskObjectsFd", frame.data)["Validity"] != "Valid"

@@ -115,7 +115,8 @@ class Can:
     def _keep_time(self) -> None:
         """Send on time, by the clock and not by pauses; a time that was missed is not made up for."""
         while not self._stopping.wait(max(0.0, min(self._due_s, default=IDLE_S) - time.monotonic())):
-            if (manifest := self._latest()) is not self._manifest:
+            manifest = self._latest()
+            if _terms(manifest) != _terms(self._manifest):
                 self._adopt(manifest)
             self._send_due()
             self._look_after()
@@ -201,3 +202,8 @@ class Can:
         if why != self._fault:
             log.warning("%s: %s", self._name, why)
         self._fault = why
+
+
+def _terms(manifest: Manifest) -> tuple[object, ...]:
+    """What a manifest says that matters here."""
+    return manifest.can, manifest.frame, manifest.max_age_ms

@@ -80,9 +80,13 @@ class Mqtt:
 
     def _offer(self, answer: Answer) -> None:
         """Publish it if the broker keeps up, else leave it until it does: the newest one wins."""
+        # Awaited first: a message that is taken between the two lines is then heard of.
+        self._link.awaited = True
         if self._link.under_way >= self._settings.max_in_flight:
             self._waiting = answer
-        elif time.monotonic_ns() - answer.captured_ns <= self._max_age_ns:
+            return
+        self._link.awaited = False
+        if time.monotonic_ns() - answer.captured_ns <= self._max_age_ns:
             self._publish(answer)
 
     def _publish(self, answer: Answer) -> None:

@@ -89,10 +89,10 @@ class Message:
 
 
 class Link:
-    """Keeps connected; `welcome` is called once connected, `settled` when the broker took messages, from our thread.
+    """Keeps connected; `welcome` is called once connected, `settled` when the broker took one, both from our thread.
 
     Every connection is a client of its own: what was under way on a lost one is never sent on the next, so that no
-    answer comes late. `fault` says why there is no connection.
+    answer comes late. `fault` says why there is no connection; only while `awaited` is `settled` called.
     """
 
     def __init__(self, broker: Broker, will: Message, welcome: Callable[[], None], settled: Callable[[], None]) -> None:
@@ -100,6 +100,7 @@ class Link:
         self._tls = _tls(broker)
         self._password = _password(broker)
         self.fault: str | None = "not connected yet"
+        self.awaited = False
         self._client: paho.Client | None = None
         self._count, self._under_way = Lock(), 0
         self._accepted = self._lost = False
@@ -204,7 +205,8 @@ class Link:
             self._under_way = max(0, self._under_way - 1)
         if reason.is_failure:
             log.warning("mqtt %s: the broker refuses a message: %s", self._broker.address, reason)
-        self._wake.set()
+        if self.awaited:
+            self._wake.set()
 
     def _on_socket_open(self, _client: Any, _data: Any, opened: Any) -> None:
         # A peer that is gone is noticed after the keepalive, not after the kernel's quarter of an hour.
