@@ -79,7 +79,8 @@ class Service:
 
     def _start(self, running: ExitStack) -> None:
         """Open what can fail, then start it; `running` stops it in the reverse order."""
-        supervisor = running.enter_context(Supervisor([_options(model) for model in self._settings.models]))
+        options = [_options(model) for model in self._settings.models]
+        supervisor = running.enter_context(Supervisor(options, meanwhile=self._import_doors))
         self.telemetry.models = models = supervisor.models
         self._reloader = Reloader(
             self._settings, self._where, supervisor, self.telemetry, lambda: self._reasons.put(RELOADED)
@@ -102,6 +103,11 @@ class Service:
         pipeline = Pipeline(settings, served, opener, sinks, self.telemetry, lambda: self._reasons.put(PIPELINE_ENDED))
         pipeline.open()
         return pipeline
+
+    def _import_doors(self) -> None:
+        """Load what the servers need while the models start: each takes about as long as the other."""
+        if self._settings.http or self._settings.grpc:
+            import edgemask_runtime.api.opening  # noqa: F401
 
     def _open_doors(self, supervisor: Supervisor, running: ExitStack) -> None:
         doors = {"http": self._settings.http, "grpc": self._settings.grpc}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,8 +22,11 @@ class Supervisor:
         outputs = running.models["driver-id"].predict(frames)
     """
 
-    def __init__(self, models: Sequence[ModelOptions]) -> None:
-        """Start all; UserError of the first that cannot be, and none is left running."""
+    def __init__(self, models: Sequence[ModelOptions], meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Start all, and do something else `meanwhile`.
+
+        UserError of the first that cannot be started, and none is left running.
+        """
         self._keepers: dict[str, Keeper] = {}
         with ExitStack() as ending:
             for options in models:
@@ -31,8 +34,10 @@ class Supervisor:
                 self._keepers[options.name] = keeper
                 keeper.start()
                 ending.callback(keeper.stop)
-            for first in [keeper.load() for keeper in self._keepers.values()]:
-                first.result()
+            loading = [keeper.load() for keeper in self._keepers.values()]
+            meanwhile()
+            for loaded in loading:
+                loaded.result()
             self._ending = ending.pop_all()
         self.models: Mapping[str, Remote] = {name: keeper.remote for name, keeper in self._keepers.items()}
 
