@@ -27,7 +27,8 @@ from typing import Any, get_args
 import numpy as np
 
 from edgemask import __version__
-from edgemask.auditing.budgets import Budget
+from edgemask.auditing.budgets import EFFORTS
+from edgemask.auditing.finding import Budget
 from edgemask.auditing.orders import Order, carry_out
 from edgemask.auditing.processes import processes
 from edgemask.auditing.threat import Norm, Threat, parse_eps
@@ -130,7 +131,7 @@ class How:
 def audited(case: Case, chain: str, eps: str, frames: Array, labels: Array, how: How) -> Any:
     """The report of one row as plain data, from the folder of what is kept if it is there."""
     recipe, threat = case.recipe(chain), Threat(how.norm, parse_eps(eps))
-    file = how.kept / f"{_digest(recipe, threat, how.budget, frames, labels)}.json"
+    file = how.kept / f"{digest(recipe, threat, EFFORTS[how.budget], frames, labels)}.json"
     if file.is_file():
         return json.loads(file.read_text())
     how.kept.mkdir(parents=True, exist_ok=True)
@@ -237,15 +238,11 @@ def _arrays(file: Path) -> tuple[Array, Array]:
         return data["x"], data["y"].astype(np.int64)
 
 
-def _digest(recipe: Recipe, threat: Threat, budget: str, frames: Array, labels: Array) -> str:
-    parts = (
-        repr(replace(recipe, folder=Path())).encode(),
-        repr(threat).encode(),
-        budget.encode(),
-        __version__.encode(),
-    )
-    data = (recipe.model_path.read_bytes(), frames.tobytes(), labels.tobytes())
-    return hashlib.sha256(b"\n".join(parts + data)).hexdigest()[:32]
+def digest(recipe: Recipe, threat: Threat, attacks: object, frames: Array, labels: Array) -> str:
+    """Of all that a row depends on."""
+    parts = [repr(part).encode() for part in (replace(recipe, folder=Path()), threat, attacks, __version__)]
+    data = [recipe.model_path.read_bytes(), frames.tobytes(), labels.tobytes()]
+    return hashlib.sha256(b"\n".join([*parts, *data])).hexdigest()[:32]
 
 
 if __name__ == "__main__":

@@ -87,19 +87,21 @@ def right(net: nn.Module, images: Tensor, labels: Tensor, defence: str) -> int:
 
 
 def write_onnx(net: nn.Module, example: Tensor, path: Path) -> None:
-    """Input `image` [N, C, 32, 32], output `logits` [N, 43]."""
-    torch.onnx.export(
+    """Input `image` [N, C, 32, 32], output `logits` [N, 43]; without the notes that name folders of this machine."""
+    made = torch.onnx.export(
         net,
         (example,),
-        path,
         input_names=["image"],
         output_names=["logits"],
         opset_version=OPSET,
         dynamic_shapes={"image": {0: torch.export.Dim("N")}},
-        external_data=False,
         dynamo=True,
         verbose=False,
-    )
+    ).model_proto
+    graph = made.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+    path.write_bytes(made.SerializeToString(deterministic=True))
 
 
 def main() -> None:
