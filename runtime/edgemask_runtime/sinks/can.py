@@ -31,6 +31,7 @@ from edgemask_runtime.strict_json import between, matching
 
 REOPEN_S = 2.0
 """A bus on which nothing went out for so long is opened anew: its adapter may have been unplugged."""
+LOOK_S = 0.1
 BUS_OFF = 0x40
 """The bit in an error frame's identifier (linux/can/error.h)."""
 NOTHING = [{"can_id": 0, "can_mask": 0x1FFFFFFF, "extended": True}]
@@ -78,7 +79,7 @@ class Can:
         self._settings, self._latest = settings, context.latest
         self._name = f"can {settings.interface} {settings.channel}"
         self._fault: str | None = None
-        self._healthy_s = time.monotonic()
+        self._healthy_s = self._looked_s = time.monotonic()
         self._newest: Answer | None = None
         self._invalid = STARTING
         self._bus: Any = None
@@ -166,7 +167,11 @@ class Can:
         return True
 
     def _look_after(self) -> None:
-        """Note that the controller went off the bus, and open it anew when nothing goes out for long."""
+        """Now and then: note that the controller went off the bus; open it anew when nothing goes out for long."""
+        now_s = time.monotonic()
+        if now_s < self._looked_s + LOOK_S:
+            return
+        self._looked_s = now_s
         try:
             heard = self._bus.recv(0) if self._bus else None
         except (can.CanError, OSError) as error:
@@ -174,7 +179,7 @@ class Can:
             heard = None
         if heard and heard.is_error_frame and heard.arbitration_id & BUS_OFF:
             self._failed("bus off: too many errors; `ip link set ... restart-ms 100` lets the kernel come back")
-        if time.monotonic() - self._healthy_s > REOPEN_S:
+        if now_s - self._healthy_s > REOPEN_S:
             self._reopen()
 
     def _reopen(self) -> None:
