@@ -10,11 +10,13 @@ from pathlib import Path
 from edgemask_runtime import __version__
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.errors import UserError, run_main
+from edgemask_runtime.files import write_atomic
 from edgemask_runtime.flags import DEFAULT_LISTEN, Flags, settings_for
 from edgemask_runtime.keys import new_key
 from edgemask_runtime.notify import start_logging
 from edgemask_runtime.service import check, serve
 from edgemask_runtime.settings import read_settings
+from edgemask_runtime.sinks import sink_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         "run": _run,
         "check": _check,
         "cameras": _cameras,
+        "dbc": _dbc,
         "new-key": _new_key,
     }
     command = commands[parsed.pop("command")]
@@ -61,6 +64,17 @@ def _cameras(bundle: Path | None, fps: float | None, json: bool) -> None:
     print(found.to_json() if json else found)
 
 
+def _dbc(bundle: Path, output: Path) -> None:
+    """Write what a bundle may send on a CAN bus, for the tools of whoever receives it."""
+    # Why here: it needs cantools.
+    sink_settings("can")
+    from edgemask_runtime.sinks.can_database import dbc_of
+
+    manifest = Bundle.open(bundle).manifest
+    write_atomic(output, dbc_of(manifest).encode("cp1252"))
+    print(f"{output}: {', '.join(f'{record.message} {record.id:#x}' for record in manifest.can)}")
+
+
 def _new_key(bundle: Path, output: Path) -> None:
     """Write a fresh key for a bundle that takes one."""
     manifest = Bundle.open(bundle).manifest
@@ -77,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     new = commands.add_parser("new-key", help="make a key for a bundle with keyed masks")
     new.add_argument("bundle", type=Path, help="the .edgemask file")
     new.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the key")
+    dbc = commands.add_parser("dbc", help="write the DBC of what a bundle may send on a CAN bus")
+    dbc.add_argument("bundle", type=Path, help="the .edgemask file")
+    dbc.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the DBC")
     check = commands.add_parser("check", help="read device settings and their bundles, and start nothing")
     check.add_argument("settings", type=Path, help="a .toml or .json file")
     cameras = commands.add_parser(

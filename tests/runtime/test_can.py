@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import can
@@ -31,7 +32,8 @@ from edgemask_runtime.sinks.can_messages import EXPIRED, STALLED, STARTING, STOP
 from edgemask_runtime.sinks.e2e import protect_5, protect_11
 
 from .answering import PATIENCE_S, answer, eventually, opened
-from .tiny import manifest_of
+from .running import run_daemon
+from .tiny import MakeBundle, manifest_of
 
 PERIOD_MS = 10
 CLASSES = CanRecord("classification", 0x123, False, 0x0123, PERIOD_MS)
@@ -445,6 +447,30 @@ def test_another_bundle_brings_what_it_allows(bus: can.BusABC, channel: str) -> 
 
 
 # --- the DBC ---
+
+
+def test_a_bundle_s_dbc_has_its_messages_identifiers_and_names(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(can=(dataclasses.replace(CLASSES, extended=True, period_ms=40),), labels=("ann", 'b"ob', "é☃"))
+    told = run_daemon("dbc", bundle, "-o", tmp_path / "tiny.dbc", timeout_s=60)
+    assert told.returncode == 0, told.stderr
+    database: Any = cantools.database.load_file(tmp_path / "tiny.dbc")
+    (message,) = database.messages
+    assert (message.frame_id, message.is_extended_frame, message.cycle_time) == (0x123, True, 40)
+    assert message.comment.endswith("Data identifier 0x0123.")
+    names = [
+        message.decode(encoded(CLASSES, Reading((Guess(n, None, 0.5),), None, {}))[0])["TopClass"] for n in range(4)
+    ]
+    assert names == ["ann", "b'ob", "é?", 3]
+    own = {signal.name: (signal.start, signal.length) for signal in message.signals}
+    shipped = DATABASE.get_message_by_name(message.name).signals
+    assert own == {signal.name: (signal.start, signal.length) for signal in shipped}
+
+
+def test_a_bundle_that_sends_nothing_has_no_dbc(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    told = run_daemon("dbc", make_bundle(), "-o", tmp_path / "tiny.dbc", timeout_s=60)
+    assert told.returncode == 2
+    assert "[[runtime.can]]" in told.stderr
+    assert not (tmp_path / "tiny.dbc").exists()
 
 
 def test_the_dbc_leaves_no_gap_and_no_overlap() -> None:

@@ -67,12 +67,16 @@ class Encoder:
             yield data
 
 
+def loaded() -> Any:
+    """The shipped DBC, read anew."""
+    text = (files("edgemask_runtime.sinks") / DBC).read_text("utf-8")
+    return cantools.database.load_string(text, "dbc")
+
+
 @cache
 def definitions() -> dict[str, Any]:
     """The messages of the shipped DBC by their names."""
-    text = (files("edgemask_runtime.sinks") / DBC).read_text("utf-8")
-    database: Any = cantools.database.load_string(text, "dbc")
-    return {message.name: message for message in database.messages}
+    return {message.name: message for message in loaded().messages}
 
 
 def _classification(state: State, frame: Format) -> Iterator[Signals]:
