@@ -386,13 +386,14 @@ def test_a_full_queue_drops_and_what_comes_after_is_new(
     assert "sends again" in caplog.text
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENODEV, "No such device"), TypeError("a driver's bug")])
 def test_an_adapter_that_goes_is_opened_again_when_it_comes_back(
-    bus: can.BusABC, channel: str, broken: type[Broken], monkeypatch: pytest.MonkeyPatch
+    bus: can.BusABC, channel: str, broken: type[Broken], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr("edgemask_runtime.sinks.can.REOPEN_S", 0.05)
     sink: Any = opened("can", allowing(CLASSES), interface="virtual", channel=channel)
     next(received(bus))
-    broken.error = OSError(errno.ENODEV, "No such device")
+    broken.error = error
     eventually(lambda: broken.made > 3)
     broken.error = None
     sink.invalidate("the source is lost")

@@ -140,7 +140,12 @@ class Link:
         pause_s = FIRST_PAUSE_S
         while not self._stopping.is_set():
             began_s = time.monotonic()
-            self._session()
+            try:
+                self._session()
+            except Exception as error:
+                log.debug("mqtt %s", self._broker.address, exc_info=error)
+                self._client = None
+                self._failed(one_line(error))
             lasted = time.monotonic() - began_s > STABLE_S
             # Spread, so that a fleet does not come back to a broker all at once.
             self._stopping.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311
