@@ -27,6 +27,7 @@ from edgemask.auditing.attacks.auto import Apgd  # noqa: E402
 from edgemask.auditing.campaign import Subject, Task, execute_here  # noqa: E402
 from edgemask.auditing.corruptions import CORRUPTIONS, corrupted  # noqa: E402
 from edgemask.auditing.indicators import Indicator  # noqa: E402
+from edgemask.auditing.orders import interval_of  # noqa: E402
 from edgemask.auditing.outcome import Report  # noqa: E402
 from edgemask.auditing.policy import PolicyUnmet  # noqa: E402
 from edgemask.auditing.setting import setting_of  # noqa: E402
@@ -230,6 +231,13 @@ def test_a_bound_is_a_fraction_or_a_number() -> None:
     for text in ("0", "-1", "1/0", "x"):
         with pytest.raises(UserError):
             parse_eps(text)
+
+
+def test_an_interval_of_shares_lies_between_none_and_all() -> None:
+    shares = np.array([*[0.0] * 31, 0.1])
+    low, high = interval_of(shares).low, interval_of(shares).high
+    assert 0 <= low < shares.mean() < high
+    assert interval_of(1 - shares).high <= 1
 
 
 def test_the_verdict_follows_its_bounds() -> None:

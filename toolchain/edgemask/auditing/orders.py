@@ -107,7 +107,8 @@ def interval_of(right: Shares) -> Figure:
     """The mean with its interval: Wilson's where every frame is right or wrong, the bootstrap where shares are."""
     if np.isin(right, (0.0, 1.0)).all():
         return figure(Statistic.share(right.astype(np.bool_)))
-    return figure(Statistic(len(right), lambda weights: weights @ right / weights.sum(1)))
+    made = figure(Statistic(len(right), lambda weights: weights @ right / weights.sum(1)))
+    return Figure(made.value, max(0.0, made.low), min(1.0, made.high))
 
 
 def _others(order: Order, camera: Pixels) -> dict[str, Setting]:
