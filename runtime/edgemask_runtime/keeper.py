@@ -46,6 +46,7 @@ class Keeper(Thread):
         self._wanted, self._stopping = False, False
         self._failures, self._due_s = 0, 0.0
         self._asked_s: float | None = None
+        self._accepted: int | None = None
 
     def load(self) -> Future[About]:
         """Start the model; a first start that fails is not tried again."""
@@ -68,6 +69,8 @@ class Keeper(Thread):
         self._order(stop)
         self.join()
         os.close(self._woken)
+        if self._accepted is not None:
+            os.close(self._accepted)
 
     def run(self) -> None:
         """Keep it, until told to stop."""
@@ -105,7 +108,13 @@ class Keeper(Thread):
             return
         if self._successor:
             self._successor.end()
-        self._successor, self._promised = WorkerProcess(options, self._listener), promised
+        self._successor, self._promised = None, promised
+        # Why the open file: a bundle that was refused may lie at the path of the accepted one by now.
+        again = os.dup(self._accepted) if promised is None and self._accepted is not None else None
+        try:
+            self._successor = WorkerProcess(options, self._listener, again)
+        except UserError as error:
+            self._failed(error)
 
     def _unload(self, promised: Future[About]) -> None:
         self._wanted = False
@@ -179,6 +188,9 @@ class Keeper(Thread):
         except (UserError, Moved) as error:
             self._end_successor(error if isinstance(error, UserError) else ModelDown("its process went"))
             return
+        before, self._accepted = self._accepted, os.dup(successor.bundle)
+        if before is not None:
+            os.close(before)
         old, self._worker, self._successor = self._worker, successor, None
         self._options, self._wanted, self._asked_s = successor.options, True, None
         self.remote.switch(successor, about)
@@ -193,6 +205,9 @@ class Keeper(Thread):
             return
         self._successor.end()
         self._successor = None
+        self._failed(error)
+
+    def _failed(self, error: UserError) -> None:
         if promised := self._promise_kept():
             promised.set_exception(error)
         elif self._wanted:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -140,9 +141,11 @@ def agreement_db(expected: tuple[float | None, ...], given: Array) -> float:
 def machine() -> str:
     """The processor's architecture and the instructions that decide how an engine sums."""
     known = set(INSTRUCTIONS.split())
-    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return " ".join([os.uname().machine, *sorted(known & set(flags.split()))])
+    return " ".join([platform.machine(), *sorted(known & set(flags.split()))])
 
 
 def frames(manifest: Manifest) -> Iterator[Pixels]:

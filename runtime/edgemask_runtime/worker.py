@@ -17,15 +17,16 @@ from edgemask_runtime.ring.server import RingServer
 
 READY, PONG, FAILED = b"ready", b"pong", b"failed"
 SERVE, DRAIN, PING, ADOPT = b"serve", b"drain", b"ping", b"adopt"
-MAX_MESSAGE_BYTES = 4096
+MAX_MESSAGE_BYTES, MAX_TEXT_CHARS = 1 << 16, 4000
 HEAR_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What a worker is started with; `control` and `listener` are descriptors that it inherits."""
+    """What a worker is started with; `bundle`, `control` and `listener` are descriptors that it inherits."""
 
-    bundle: str
+    bundle: int
+    named: str
     engine: str | None
     threads: int
     key: str | None
@@ -86,7 +87,7 @@ def main(argument: str) -> int:
     try:
         served = _opened(options)
     except UserError as error:
-        control.send(FAILED + json.dumps([error.message, error.hint]).encode()[:MAX_MESSAGE_BYTES])
+        control.send(FAILED + _told(error, options))
         return EXIT_USER
     listener = socket.socket(fileno=options.listener) if options.listener is not None else None
     Worker(served, control, listener).run()
@@ -100,9 +101,19 @@ def _opened(options: WorkerOptions) -> Served:
 
     key = Path(options.key) if options.key is not None else None
     cache = Path(options.cache) if options.cache is not None else None
-    bundle = Bundle.open(options.bundle)
+    # Why by descriptor: what lies at the path may be another file since this one was accepted.
+    bundle = Bundle.open(_place(options))
     served = open_bundle(bundle, engine=options.engine, threads=options.threads, key=key, cache=cache)
     gc.collect()
     gc.freeze()
     give_back_memory()
     return served
+
+
+def _place(options: WorkerOptions) -> str:
+    return f"/proc/self/fd/{options.bundle}"
+
+
+def _told(error: UserError, options: WorkerOptions) -> bytes:
+    texts = [text.replace(_place(options), options.named) if text else None for text in (error.message, error.hint)]
+    return json.dumps([text[:MAX_TEXT_CHARS] if text else None for text in texts]).encode()

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ QUIET = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "NVIDIA_TF32_OVER
 PATIENCE = 12
 """Deadlines that a request may wait behind others."""
 END_LIMIT_S = 10.0
+SIZES = [1 << power for power in range(7)]
+"""Rows that a connection has memory for."""
 BYTES_PER_MB = 1 << 20
 
 
@@ -64,14 +66,24 @@ class WorkerProcess:
     The thread that makes it must live as long as it: the kernel ends a worker with the thread that started it.
     """
 
-    def __init__(self, options: ModelOptions, listener: socket.socket | None) -> None:
+    def __init__(self, options: ModelOptions, listener: socket.socket | None, bundle: int | None = None) -> None:
+        """Start it; UserError when that is not possible.
+
+        `bundle` is an open file that takes the place of what now lies at the bundle's path; it is closed in the end.
+        """
         self.options = options
         self.begun_s = self.ready_s = time.monotonic()
+        self.bundle = _opened_bundle(options.bundle) if bundle is None else bundle
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.setblocking(False)
-        with theirs:
-            self.process = _started(options, theirs, listener)
-        self._idle: dict[int, deque[Connection]] = defaultdict(deque)
+        try:
+            with theirs:
+                self.process = _started(options, self.bundle, theirs, listener)
+        except OSError as error:
+            self.control.close()
+            os.close(self.bundle)
+            raise UserError(f"{options.name}: no process can be started: {error.strerror}") from error
+        self._idle: dict[int, deque[Connection]] = {}
         self._max_rows, self._ended = 1, False
         self.about: About | None = None
 
@@ -95,10 +107,10 @@ class WorkerProcess:
     def greet(self) -> About:
         """Learn what it serves, once it is ready."""
         self.ready_s = time.monotonic()
-        connection = self._opened(1)
-        self.about = connection.about
-        self._max_rows = connection.max_rows
-        self._idle[1].append(connection)
+        connection = self._connected(1, max(self.options.deadline_s, 1.0))
+        self.about, self._max_rows = connection.about, connection.max_rows
+        connection.close()
+        self._idle = {size: deque() for size in (*SIZES, self._max_rows)}
         return self.about
 
     def predict(self, frames: Pixels) -> Outputs:
@@ -107,14 +119,14 @@ class WorkerProcess:
         try:
             connection = idle.pop()
         except IndexError:
-            connection = self._opened(size)
+            connection = self._connected(size, PATIENCE * self.options.deadline_s)
         try:
             return connection.infer(connection.fill(frames))
         finally:
-            idle.append(connection)
-            if connection.closed or self._ended:
-                idle.remove(connection)
-                connection.close()
+            if not connection.closed:
+                idle.append(connection)
+            if self._ended:
+                self._forget_connections()
 
     def tell(self, word: bytes) -> None:
         """Send a command; a worker that is gone is noticed by its silence."""
@@ -138,14 +150,14 @@ class WorkerProcess:
 
     def end(self) -> str:
         """End it at once and say how it went."""
-        self._ended = True
-        self.process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(END_LIMIT_S)
-        self.control.close()
-        for idle in list(self._idle.values()):
-            while idle:
-                idle.pop().close()
+        if not self._ended:
+            self._ended = True
+            self.process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(END_LIMIT_S)
+            self.control.close()
+            os.close(self.bundle)
+            self._forget_connections()
         code = self.process.returncode
         if code is None:
             return "cannot be ended"
@@ -159,22 +171,40 @@ class WorkerProcess:
             return 0.0
         return (int(resident) - int(shared)) * resource.getpagesize() / BYTES_PER_MB
 
-    def _opened(self, rows: int) -> Connection:
+    def _forget_connections(self) -> None:
+        for idle in self._idle.values():
+            with suppress(IndexError):
+                while True:
+                    idle.pop().close()
+
+    def _connected(self, rows: int, timeout_s: float) -> Connection:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
                 socket.send_fds(self.control, [ADOPT], [theirs.fileno()])
-            return Connection(ours, rows=rows, timeout_s=PATIENCE * self.options.deadline_s, about=self.about)
+            return Connection(ours, rows=rows, timeout_s=timeout_s, about=self.about)
         except (ModelDown, OSError) as error:
             # Why not down: nothing was asked yet, so another worker may be.
             ours.close()
             raise Moved from error
 
 
-def _started(options: ModelOptions, control: socket.socket, listener: socket.socket | None) -> subprocess.Popen[bytes]:
+def _opened_bundle(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such bundle", "`edgemask build RECIPE --target T` makes one") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {error.strerror}") from error
+
+
+def _started(
+    options: ModelOptions, bundle: int, control: socket.socket, listener: socket.socket | None
+) -> subprocess.Popen[bytes]:
     listening = listener.fileno() if listener else None
     given = WorkerOptions(
-        bundle=str(options.bundle),
+        bundle=bundle,
+        named=str(options.bundle),
         engine=options.engine,
         threads=options.threads,
         key=_text(options.key),
@@ -191,7 +221,7 @@ def _started(options: ModelOptions, control: socket.socket, listener: socket.soc
         stdin=subprocess.DEVNULL,
         # Why: the daemon's standard output may be where answers go.
         stdout=2,
-        pass_fds=[control.fileno(), *([listening] if listening is not None else [])],
+        pass_fds=[bundle, control.fileno(), *([listening] if listening is not None else [])],
         env={**os.environ, **QUIET},
     )
 

@@ -169,6 +169,21 @@ def test_a_model_that_cannot_start_is_an_error_at_once(echo: Path, tmp_path: Pat
         Supervisor([ModelOptions("echo", echo, key=tmp_path / "key")])
 
 
+def test_a_refused_bundle_at_the_same_path_is_never_started(echo: Path, tmp_path: Path) -> None:
+    """A device's update renames a new file over the old one: what crashes then must come back as it was."""
+    with Supervisor([ModelOptions("echo", echo)]) as running:
+        remote = running.models["echo"]
+        before, digest = remote.process_id, remote.digest
+        (tmp_path / "new").write_bytes(echo.read_bytes()[:500])
+        (tmp_path / "new").rename(echo)
+        with pytest.raises(UserError, match=r"echo.edgemask: not a sound bundle"):
+            running.reload("echo", echo)
+        assert before
+        os.kill(before, signal.SIGKILL)
+        until(lambda: remote.restarts > 0 and answers(remote))
+        assert (remote.digest, gone(before)) == (digest, True)
+
+
 def test_a_model_may_be_unloaded_and_loaded(echo: Path) -> None:
     with Supervisor([ModelOptions("echo", echo)]) as running:
         remote = running.models["echo"]
