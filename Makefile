@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 LIGHT := --editable ./runtime[onnxruntime,litert,images] --editable .
 ALL := --editable ./runtime[onnxruntime,litert,images,video,v4l2,grpc,mqtt,can] --editable .[dev]
 HEAVY := .venv-heavy
-HEAVY_ALL = --editable ./runtime[onnxruntime,litert,images,video] --editable .[test,$(HEAVY_EXTRAS)]
+HEAVY_ALL = --editable ./runtime[onnxruntime,litert,images,video,v4l2] --editable .[test,$(HEAVY_EXTRAS)]
 HEAVY_EXTRAS = $*
 # tritonclient wants an older one.
 LOOSE_serving := ml_dtypes
@@ -91,6 +91,7 @@ ci-heavy: $(HEAVY)/torch/all $(HEAVY)/audit/all $(HEAVY)/tensorflow/all $(HEAVY)
 bench-compare: $(HEAVY)/peers/all
 	@$(HEAVY)/peers/bin/python -m benchmarks.masks
 	@$(HEAVY)/peers/bin/python -m benchmarks.camera
+	@$(HEAVY)/peers/bin/python -m benchmarks.sources
 
 $(HEAVY)/audit/all: HEAVY_EXTRAS = audit,ray,art,tensorflow
 $(HEAVY)/%/all: pyproject.toml runtime/pyproject.toml .constraints.txt .constraints-heavy.txt

@@ -31,10 +31,13 @@ from benchmarks.timing import times_ms
 from edgemask.listing import columns
 from edgemask_runtime.cameras import open_camera
 from edgemask_runtime.cameras.conversion import converter
+from edgemask_runtime.cameras.gstreamer import GstreamerSettings
 from edgemask_runtime.cameras.jpeg import JpegDecoder
+from edgemask_runtime.cameras.local import SocketSettings
 from edgemask_runtime.cameras.pattern import PatternCamera, PatternSettings, number_in
 from edgemask_runtime.cameras.stream import StreamSettings
 from edgemask_runtime.cameras.video import VideoSettings
+from edgemask_runtime.errors import UserError
 from edgemask_runtime.manifest import FrameInput
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
@@ -220,12 +223,7 @@ def watched(pixels: Iterator[Any], sent_s: Any, seconds: float) -> dict[str, flo
         ages.append(taken_s - sent_s[number_in(shown, frame("rgb")) % len(sent_s)])
         time.sleep(SLOW_S)
     passed_s, spent_s = time.monotonic() - begun_s, time.process_time() - cpu_s
-    low, high = np.percentile(1000 * np.array(ages), [50, 99])
-    return {
-        "cpu_us_a_frame_sent": 1e6 * spent_s / (passed_s * FPS),
-        "age_p50_ms": float(low),
-        "age_p99_ms": float(high),
-    }
+    return figures(ages, spent_s / (passed_s * FPS))
 
 
 def streams(seconds: float) -> dict[str, dict[str, float]]:
@@ -249,11 +247,70 @@ def streams(seconds: float) -> dict[str, dict[str, float]]:
         server.join()
 
 
+def offer(path: str) -> None:
+    """A program that has a frame 30 times a second, and copies it into shared memory."""
+    from edgemask_runtime.cameras.producer import wait_for_daemon
+
+    content = PatternCamera(PatternSettings(), frame("nv12")).drawn(0).tobytes()
+    producer = wait_for_daemon(path)
+    producer.offer(width=WIDTH, height=HEIGHT, colour="nv12")
+    while not producer.closed:
+        captured_ns, slot = time.monotonic_ns(), producer.free_slot()
+        if slot is not None:
+            producer.memory(slot)[:] = content
+            producer.send(slot, captured_ns=captured_ns)
+        time.sleep(1 / FPS)
+
+
+def handed_over(seconds: float) -> dict[str, dict[str, float]]:
+    """What it costs to take frames from another process, and how old they are: every frame is read."""
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frames.sock"
+        program = context.Process(target=offer, args=(str(path),), daemon=True)
+        program.start()
+        while not path.exists():
+            time.sleep(0.05)
+        time.sleep(0.2)
+        found["shared memory NV12 -> nv12"] = followed("socket", SocketSettings(path, timeout_s=60), seconds)
+        program.kill()
+        program.join()
+    with suppress(UserError):
+        settings = GstreamerSettings(f"videotestsrc is-live=true ! video/x-raw,framerate={FPS}/1", timeout_s=60)
+        found["GStreamer videotestsrc -> nv12"] = followed("gstreamer", settings, seconds)
+    return found
+
+
+def followed(kind: str, settings: Any, seconds: float) -> dict[str, float]:
+    """Read every frame and give it back."""
+    ages: list[float] = []
+    with closing(open_camera(kind, settings, frame("nv12"))) as camera:
+        shots = iter(camera)
+        next(shots).release()
+        begun_s, cpu_s = time.monotonic(), time.process_time()
+        while time.monotonic() - begun_s < seconds:
+            shot = next(shots)
+            shot.read()
+            ages.append((time.monotonic_ns() - (shot.captured_ns or 0)) / 1e9)
+            shot.release()
+        return figures(ages, (time.process_time() - cpu_s) / len(ages))
+
+
+def figures(ages_s: list[float], cpu_s: float) -> dict[str, float]:
+    """A row of the table of streams."""
+    low, high = np.percentile(1000 * np.array(ages_s), [50, 99])
+    return {"cpu_us_a_frame_sent": 1e6 * cpu_s, "age_p50_ms": float(low), "age_p99_ms": float(high)}
+
+
 def measure(seconds: float) -> dict[str, Any]:
     """Microseconds of processor time a frame read, and what streams add."""
     with tempfile.TemporaryDirectory() as folder:
         times = times_ms({**buffers(), **files(Path(folder))}, seconds)
-    return {"us": {name: 1000 * ms / CHUNK for name, ms in times.items()}, "streams": streams(seconds)}
+    return {
+        "us": {name: 1000 * ms / CHUNK for name, ms in times.items()},
+        "streams": {**streams(seconds), **handed_over(seconds)},
+    }
 
 
 def main() -> None:
@@ -267,7 +324,7 @@ def main() -> None:
         print(json.dumps(found, indent=2))
         return
     print(columns(("way", "CPU us a frame read"), [(name, f"{us:.0f}") for name, us in found["us"].items()]))
-    rows = [(name, *(f"{value:.0f}" for value in row.values())) for name, row in found["streams"].items()]
+    rows = [(name, *(f"{value:.3g}" for value in row.values())) for name, row in found["streams"].items()]
     print(columns(("stream", "CPU us a frame sent", "age p50 ms", "age p99 ms"), rows))
     if not importlib.util.find_spec("cv2"):
         print("not installed and left out: cv2 (make bench-compare has it)", file=sys.stderr)
