@@ -34,7 +34,7 @@ help:
 	@echo "make check             ruff, mypy --strict and the tests"
 	@echo "make test-long         the long form of the slow tests too"
 	@echo "make ci-heavy          the tests that need torch, tensorflow or peers, in $(HEAVY)/"
-	@echo "make bench-compare     masks and a camera's frame beside ART, OpenCV, Pillow and more"
+	@echo "make bench-compare     masks, a camera's frame and attacks beside ART, OpenCV, Pillow and more"
 	@echo "make clean             remove build/, $(VENV) and $(HEAVY)"
 
 setup: $(VENV)/light
@@ -88,10 +88,11 @@ ci-heavy: $(HEAVY)/torch/all $(HEAVY)/audit/all $(HEAVY)/tensorflow/all $(HEAVY)
 	@$(HEAVY)/peers/bin/python -m pytest -q -n auto -m peers tests/heavy
 	@$(HEAVY)/serving/bin/python -m pytest -q -n auto -m serving tests/heavy
 
-bench-compare: $(HEAVY)/peers/all
+bench-compare: $(HEAVY)/peers/all $(HEAVY)/audit/all
 	@$(HEAVY)/peers/bin/python -m benchmarks.masks
 	@$(HEAVY)/peers/bin/python -m benchmarks.camera
 	@$(HEAVY)/peers/bin/python -m benchmarks.sources
+	@$(HEAVY)/audit/bin/python -m benchmarks.attacks
 
 $(HEAVY)/audit/all: HEAVY_EXTRAS = audit,ray,art,tensorflow
 $(HEAVY)/%/all: pyproject.toml runtime/pyproject.toml .constraints.txt .constraints-heavy.txt

@@ -119,7 +119,13 @@ def _others(order: Order, camera: Pixels) -> dict[str, Setting]:
 def _trials(order: Order, scene: Scene, target: Target, others: Mapping[str, Setting]) -> dict[str, Trial]:
     subject = Subject(scene.file, order.threat, order.frames, order.labels)
     has_gradient, chain = target.defence is not None, order.plan.chain
-    attacks = attacks_for(chain, order.budget, has_gradient=has_gradient, gives_scores=target.shipped.gives_scores)
+    attacks = attacks_for(
+        chain,
+        order.budget,
+        classes=target.shipped.classes,
+        has_gradient=has_gradient,
+        gives_scores=target.shipped.gives_scores,
+    )
     trials = {FILE: Trial(subject, attacks)}
     if not has_gradient:
         return trials

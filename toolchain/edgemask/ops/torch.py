@@ -82,10 +82,10 @@ class TorchOps:
         return torch.where(x == 0, x, torch.sqrt(torch.where(x == 0, 1.0, x)))
 
     def round(self, x: Tensor) -> Tensor:
-        return self._relaxed(x, torch.round(x), self._soft_round(x))
+        return self._relaxed(x, torch.round(x), 0.0)
 
     def floor(self, x: Tensor) -> Tensor:
-        return self._relaxed(x, torch.floor(x), self._soft_round(x - 0.5))
+        return self._relaxed(x, torch.floor(x), 0.5)
 
     def clip(self, x: Tensor, low: float, high: float) -> Tensor:
         return torch.clamp(x, low, high)
@@ -176,10 +176,11 @@ class TorchOps:
     def _softens(self, *values: Tensor) -> bool:
         return self._cut != "exact" and any(value.requires_grad for value in values)
 
-    def _relaxed(self, x: Tensor, exact: Tensor, smooth: Tensor) -> Tensor:
+    def _relaxed(self, x: Tensor, exact: Tensor, shift: float) -> Tensor:
+        """`exact` with a slope; the soft steps lie at half numbers, moved by `shift`."""
         if not self._softens(x):
             return exact
-        return smooth if self._cut == "smooth" else _passing(exact, x)
+        return self._soft_round(x - shift) if self._cut == "smooth" else _passing(exact, x)
 
     def _compared(self, exact: Tensor, smooth: Tensor) -> Tensor:
         return smooth if self._cut == "smooth" else _passing(exact.to(torch.float32), smooth)

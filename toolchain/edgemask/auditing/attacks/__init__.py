@@ -64,6 +64,24 @@ def planar(frames: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / FULL
 
 
+def pushed(target: Target, frames: Pixels, labels: Labels, found: Tensor, draw: int) -> Tensor:
+    """Nearest frames on the other side of the boundary, moved on as far as the bound allows where that is needed.
+
+    They lie so close to it that whole grey levels put them back: of each, the first of three lengths that the file,
+    asked, does not classify right is taken.
+    """
+    clean = planar(frames)
+    change, best = found - clean, found.clone()
+    sizes = change.flatten(1).norm(dim=1, p=torch.inf if target.threat.norm == "linf" else 2).clamp_min(1e-9)
+    for share in (1.0, 0.5, 0.0):
+        longer = (1 + share * (target.threat.eps / sizes - 1).clamp_min(0)).reshape(-1, 1, 1, 1)
+        moved = clean + longer * change
+        levels = moved.permute(0, 2, 3, 1).numpy() * FULL
+        wrong = torch.from_numpy(target.shipped.labels(target.threat.project(frames, levels), draw) != labels)
+        best[wrong] = moved[wrong]
+    return best
+
+
 def view(defence: Defence | None, backward: Backward, draws: int, seed: int) -> View:
     """The defence as a library's model; there must be one."""
     if defence is None:

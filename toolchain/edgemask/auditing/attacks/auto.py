@@ -7,25 +7,30 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from edgemask.auditing.attacks import NORMS, Attack, Knowledge, Target, planar, view
+from edgemask.auditing.attacks import NORMS, Attack, Knowledge, Target, planar, pushed, view
 from edgemask.auditing.defence import Backward
 from edgemask.auditing.operators import Tensor
 from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import Threat
 from edgemask_runtime.formats import Pixels
 
+Loss = Literal["ce", "dlr", "margin", "dlr-targeted"]
+CLASSES: dict[Loss, int] = {"ce": 2, "margin": 2, "dlr": 3, "dlr-targeted": 4}
+"""How many classes a loss needs: the ratio's denominator is made of the third best score, and of the fourth."""
+
 
 @dataclass(frozen=True)
 class Apgd(Attack):
     """Auto-PGD, on cross-entropy, the difference of logits ratio, or the latter towards each of the next best classes.
 
+    `margin`: by how much the best other class leads (Carlini and Wagner 2017, arXiv:1608.04644).
     `draws`: of the entropy, over which each gradient is averaged (EOT).
     """
 
     name: ClassVar[str] = "apgd"
     knowledge: ClassVar[Knowledge] = "adaptive"
     paper: ClassVar[str] = "Croce and Hein 2020, arXiv:2003.01690"
-    loss: Literal["ce", "dlr", "dlr-targeted"] = "ce"
+    loss: Loss = "ce"
     backward: Backward = "identity"
     steps: int = 20
     restarts: int = 1
@@ -56,7 +61,9 @@ class Apgd(Attack):
             classes = _classes(model, x)
             attack = APGDAttack_targeted(model, n_target_classes=min(9, classes - 1), **settings)
         else:
-            attack = APGDAttack(model, loss=self.loss, **settings)
+            attack = APGDAttack(model, loss="ce" if self.loss == "ce" else "dlr", **settings)
+            if self.loss == "margin":
+                attack.dlr_loss = margin
         return attack.perturb(x, y)
 
 
@@ -69,7 +76,6 @@ class Fab(Attack):
     paper: ClassVar[str] = "Croce and Hein 2020, arXiv:1907.02044"
     backward: Backward = "identity"
     steps: int = 20
-    draws: int = 1
 
     @property
     def title(self) -> str:
@@ -78,7 +84,7 @@ class Fab(Attack):
     def search(self, target: Target, frames: Pixels, labels: Labels, seed: int) -> Tensor:
         from pyautoattack.fab_pt import FABAttack_PT
 
-        model = view(target.defence, self.backward, self.draws, seed)
+        model = view(target.defence, self.backward, 1, seed)
         x, y = planar(frames), torch.from_numpy(labels)
         attack = FABAttack_PT(
             model,
@@ -91,7 +97,14 @@ class Fab(Attack):
             n_target_classes=min(9, _classes(model, x) - 1),
             device="cpu",
         )
-        return attack.perturb(x, y)
+        return pushed(target, frames, labels, attack.perturb(x, y).detach(), seed)
+
+
+def margin(scores: Tensor, labels: Tensor) -> Tensor:
+    """By how much the best of the other classes leads."""
+    own = labels[:, None]
+    others = scores.scatter(1, own, -torch.inf).amax(1)
+    return others - scores.gather(1, own)[:, 0]
 
 
 def _classes(model: Any, x: Tensor) -> int:
