@@ -62,3 +62,16 @@ def _check_pipeline(path: str, pipeline: PipelineSettings, manifest: Manifest, f
             faults.add(
                 f"{path}.thresholds.{name}", f"value {limit:g} is above the manifest's", allowed=f"at most {stated:g}"
             )
+    for index, sink in enumerate(pipeline.sinks):
+        if sink.kind == "can":
+            _check_can(f"{path}.sinks[{index}]", sink.settings.period_ms, manifest, faults)
+
+
+def _check_can(path: str, period_ms: int | None, manifest: Manifest, faults: Faults) -> None:
+    """A bus gets what the bundle allows, and at most as often."""
+    least = min((record.period_ms for record in manifest.can), default=None)
+    if least is None:
+        faults.add(f"{path}.kind", "value 'can'", allowed="other kinds: the bundle states no message for a CAN bus")
+    elif period_ms is not None and period_ms < least:
+        problem = f"value {period_ms} is below the manifest's"
+        faults.add(f"{path}.period_ms", problem, allowed=f"{least} or more")

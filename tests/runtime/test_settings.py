@@ -12,6 +12,7 @@ from edgemask_runtime.bundle import OutputRecord
 from edgemask_runtime.cameras import CAMERAS, camera_settings
 from edgemask_runtime.cameras.folder import FolderSettings
 from edgemask_runtime.errors import UserError
+from edgemask_runtime.manifest import CanRecord
 from edgemask_runtime.service import check, named
 from edgemask_runtime.settings import Settings, read_settings
 from edgemask_runtime.sinks import SINKS, sink_settings
@@ -244,3 +245,18 @@ def test_a_settings_file_takes_no_flags(tmp_path: Path) -> None:
     done = run_daemon("run", tmp_path / "edgemaskd.toml", "--threads", "2")
     assert done.returncode == 2
     assert "--threads does not go with a settings file" in done.stderr
+
+
+def test_a_bus_gets_what_the_bundle_allows_and_at_most_as_often(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    sink = '[[pipelines.sinks]]\nkind = "can"\nchannel = "can0"\nperiod_ms = 50\n'
+    allowed = CanRecord("classification", 0x640, False, 0x640, 100)
+    for records, fault in (
+        ((), "sinks[2].kind: value 'can'; allowed: other kinds: the bundle states no message for a CAN bus"),
+        ((allowed,), "sinks[2].period_ms: value 50 is below the manifest's; allowed: 100 or more"),
+    ):
+        text = GOOD.replace("faces.edgemask", str(make_bundle(can=records))) + sink
+        with pytest.raises(UserError) as caught:
+            check(read(tmp_path, text), "f")
+        assert caught.value.message == f"f: $.pipelines[0].{fault}"
+    fine = GOOD.replace("faces.edgemask", str(make_bundle(can=(allowed,)))) + sink.replace("50", "200")
+    assert check(read(tmp_path, fine), "f")["faces"].can == (allowed,)
