@@ -17,6 +17,7 @@ import pytest
 
 from edgemask_runtime.answers import Reading
 from edgemask_runtime.errors import UserError
+from edgemask_runtime.sinks import sink_settings
 
 from .answering import DIGEST, answer, opened
 
@@ -181,3 +182,16 @@ def test_without_a_path_lines_go_to_standard_output(capsys: pytest.CaptureFixtur
     sink.close()
     assert json.loads(capsys.readouterr().out)["suspicious"] is True
     assert not sys.stdout.closed
+
+
+@pytest.mark.parametrize(("kind", "package"), [("mqtt", "paho"), ("can", "cantools")])
+def test_a_package_that_is_missing_is_named_with_its_extra(
+    kind: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in tuple(sys.modules):
+        if name.startswith((f"edgemask_runtime.sinks.{kind}", f"{package}.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"the sink {kind} needs {package}") as refusal:
+        sink_settings(kind)
+    assert refusal.value.hint == f"pip install 'edgemask-runtime[{kind}]'"
