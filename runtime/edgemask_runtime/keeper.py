@@ -75,13 +75,20 @@ class Keeper(Thread):
     def run(self) -> None:
         """Keep it, until told to stop."""
         while not self._stopping:
-            self._wait()
+            self._turn()
+        self._end_successor(UserError(f"{self._options.name}: the daemon stops"))
+        self._retire("the daemon stops")
+
+    def _turn(self) -> None:
+        self._wait()
+        try:
             while self._commands:
                 self._commands.popleft()()
             self._watch_worker()
             self._watch_successor()
-        self._end_successor(UserError(f"{self._options.name}: the daemon stops"))
-        self._retire("the daemon stops")
+        except OSError:
+            # Out of descriptors or memory, for now: whoever is left half-started is ended by its time limit.
+            log.exception("%s: the system refuses", self._options.name)
 
     def _promise(self, order: Callable[[Future[About]], None]) -> Future[About]:
         promised: Future[About] = Future()

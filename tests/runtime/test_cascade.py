@@ -26,6 +26,8 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import YUV, Format, colours_of, planes_of
 from edgemask_runtime.images import in_format, recolour
 from edgemask_runtime.recognised import BOX
+from edgemask_runtime.supervisor import Supervisor
+from edgemask_runtime.worker_process import ModelOptions
 
 from . import tiny_onnx
 from .running import run_daemon, running_daemon
@@ -192,3 +194,19 @@ def test_clients_get_the_crops_outputs(tmp_path: Path, inner: Any) -> None:
     assert outputs["recognised.probabilities"]["shape"] == [1, 2, CLASSES]
     best = np.reshape(outputs["recognised.probabilities"]["data"], (2, CLASSES)).argmax(1)
     assert best.tolist() == [3, 1]
+
+
+def test_a_cascade_in_a_process_of_its_own_is_read_alike(
+    inner: tuple[Manifest, dict[str, bytes]], tmp_path: Path
+) -> None:
+    path = joined(tmp_path / "two.edgemask", inner)
+    frames = np.random.default_rng(0).integers(0, 256, (2, *FRAME), np.uint8)
+    direct = open_bundle(Bundle.open(path))
+    with Supervisor([ModelOptions("two", path)]) as running:
+        remote = running.models["two"]
+        assert remote.about == direct.about
+        outputs, expected = remote.predict(frames), direct.predict(frames)
+        for row in range(2):
+            reading = remote.read(outputs, row)
+            assert reading == direct.read(expected, row)
+            assert any(detection.recognised for detection in reading.detections or ())

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgemask_runtime.about import Outputs
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import ModelDown, UserError
@@ -136,6 +138,26 @@ def test_a_frame_that_the_model_refuses_is_that_frames_error(echo: Path) -> None
         with pytest.raises(NoEntropy, match="repeats itself"):
             model.infer(np.full(SHAPE, 67, np.uint8))
         np.testing.assert_array_equal(model.infer(frame(3))["echo"][0], frame(3))
+
+
+def test_a_client_cannot_change_a_frame_that_is_being_looked_at(path: Path) -> None:
+    """The detector must see what the model sees."""
+    changed, looking = Event(), Event()
+
+    class Looking(Echo):
+        def predict(self, frames: Any) -> Outputs:
+            first = frames.copy()
+            looking.set()
+            assert changed.wait(60)
+            np.testing.assert_array_equal(frames, first)
+            return super().predict(frames)
+
+    with serving(path, Looking()), LocalModel.connect(path) as model, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(model.infer, frame(1))
+        assert looking.wait(60)
+        model.frame[:] = frame(2)
+        changed.set()
+        np.testing.assert_array_equal(asked.result(60)["echo"][0], frame(1))
 
 
 def test_a_fixed_batch_is_the_only_one(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -45,6 +46,10 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end_s
         time.sleep(0.01)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def answers(model: Any, number: int = 1) -> bool:
@@ -252,7 +257,7 @@ def bundles(tmp_path: Path) -> list[Path]:
 
 
 def test_a_reload_loses_no_frame_and_answers_say_whose_they_are(bundles: list[Path], tmp_path: Path) -> None:
-    options = ModelOptions("echo", bundles[0], socket=tmp_path / "s", deadline_s=LIMIT_S)
+    options, before = ModelOptions("echo", bundles[0], socket=tmp_path / "s", deadline_s=LIMIT_S), descriptors()
     with Supervisor([options]) as running, Traffic(running.models["echo"], tmp_path / "s", may_fail=False) as traffic:
         for number in range(4):
             traffic.progress()
@@ -262,6 +267,9 @@ def test_a_reload_loses_no_frame_and_answers_say_whose_they_are(bundles: list[Pa
         assert traffic.digests == {payload_digest(Bundle.open(bundle).manifest) for bundle in bundles}
         assert running.models["echo"].restarts == 0
     assert not (tmp_path / "s").exists()
+    del traffic, running
+    gc.collect()
+    assert descriptors() <= before
 
 
 def test_no_answer_is_another_frames_while_workers_die(bundles: list[Path], tmp_path: Path) -> None:
