@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,12 +14,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from edgemask_runtime.addresses import Address
 from edgemask_runtime.api.access import Tls
 from edgemask_runtime.api.http import Api
+from edgemask_runtime.api.oip import Buffer
 from edgemask_runtime.errors import UserError
 
 GRACE_S = 3
 MAX_CONNECTIONS = 256
 PATIENCE_S = 10.0
 """How long a request may take to arrive, and an answer to be taken."""
+PAUSE_BYTES = 1 << 20
+SMALL_BYTES = 1 << 15
+HEAD = b"HTTP/1.1 "
 
 
 def bind(address: Address) -> socket.socket:
@@ -48,7 +52,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Wait for the first request."""
         self._request = Patience(self.loop, transport)
         self._answer = Patience(self.loop, transport)
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Joined(transport)))
         self._request.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -61,6 +65,15 @@ class PatientProtocol(HttpToolsProtocol):
         """Wait for the request's end."""
         super().on_message_begin()
         self._request.begin()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; a frame is taken whole, where uvicorn would stop reading and begin again."""
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > PAUSE_BYTES:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Wait no more: the daemon has its time now."""
@@ -76,6 +89,36 @@ class PatientProtocol(HttpToolsProtocol):
         """Wait no more."""
         self._answer.end()
         super().resume_writing()
+
+
+class Joined:
+    """A transport that sends an answer's head together with what follows it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: Buffer) -> None:
+        """Keep a head until the next part; send a small part behind its head, a large one after it."""
+        if not self._head and isinstance(data, bytes) and data.startswith(HEAD) and data.endswith(b"\r\n\r\n"):
+            self._head = data
+            return
+        if self._head and len(data) < SMALL_BYTES:
+            data = b"".join((self._head, data))
+        elif self._head:
+            self._transport.write(self._head)
+        self._head = b""
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what is left, then close."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+        self._transport.close()
 
 
 class Patience:

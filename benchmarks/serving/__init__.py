@@ -1,0 +1,1 @@
+"""Edgemask's daemon beside other model servers: `python -m benchmarks.serving`."""
