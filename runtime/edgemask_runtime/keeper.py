@@ -23,7 +23,7 @@ from edgemask_runtime.worker_process import ModelOptions, WorkerProcess
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 60.0
-TICK_S = 0.25
+TICK_S, ASK_EVERY_S = 0.25, 1.0
 
 log = logging.getLogger("edgemaskd")
 
@@ -46,6 +46,8 @@ class Keeper(Thread):
         self._wanted, self._stopping = False, False
         self._failures, self._due_s = 0, 0.0
         self._asked_s: float | None = None
+        # Why not with every turn: the answer begins the next turn, and both processes would do nothing else.
+        self._ask_due_s = 0.0
         self._accepted: int | None = None
 
     def load(self) -> Future[About]:
@@ -142,9 +144,10 @@ class Keeper(Thread):
                 return
         if trouble := self._trouble(worker):
             self._lost(worker, trouble)
-        elif self._asked_s is None:
+        elif self._asked_s is None and time.monotonic() >= self._ask_due_s:
             worker.ping()
             self._asked_s = time.monotonic()
+            self._ask_due_s = self._asked_s + ASK_EVERY_S
 
     def _trouble(self, worker: WorkerProcess) -> str:
         deadline_s, limit_mb = worker.options.deadline_s, worker.options.memory_mb

@@ -296,3 +296,17 @@ def test_a_bundle_of_other_frames_or_outputs_does_not_take_over(
                 running.reload("echo", bundle)
             assert answers(remote)
         assert (remote.process_id, remote.restarts) == (before, 0)
+
+
+def test_a_model_that_nobody_asks_costs_next_to_nothing(make_bundle: MakeBundle) -> None:
+    """A ping that follows each answer at once would keep two processors busy."""
+    with Supervisor([ModelOptions("tiny", make_bundle())]) as running:
+        process_id = running.models["tiny"].process_id
+        begun_s = cpu_s(process_id)
+        time.sleep(2)
+        assert cpu_s(process_id) - begun_s < 0.5
+
+
+def cpu_s(process_id: int | None) -> float:
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
