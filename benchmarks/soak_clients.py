@@ -174,10 +174,11 @@ class SoakCamera:
     def stop(self) -> None:
         """Vanish."""
         for each in (self._listener, *self._clients):
-            with suppress(OSError):
-                if each:
+            if each:
+                # Why not close alone: a thread that waits in accept would keep it open.
+                with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
-                    each.close()
+                each.close()
         self._clients.clear()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -188,7 +189,7 @@ class SoakCamera:
                 Thread(target=self._send, args=(client,), daemon=True).start()
 
     def _send(self, client: socket.socket) -> None:
-        with suppress(OSError):
+        with client, suppress(OSError):
             client.recv(4096)
             client.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
             number = 0

@@ -215,6 +215,7 @@ class Pipeline:
         self.name, self.tally = settings.name, telemetry.pipeline(settings.name)
         self._finished, self._stopped = finished, False
         self._broken: list[BaseException] = []
+        self._undelivered: list[UserError] = []
         self._mailbox = Mailbox()
         self._outboxes = {name: self._outbox(name, sink, telemetry, backoff()) for name, sink in sinks.items()}
         self._feeder = Feeder(settings, opener, self._mailbox, telemetry, self._invalidate, backoff=backoff())
@@ -251,9 +252,8 @@ class Pipeline:
 
     @property
     def error(self) -> BaseException | None:
-        """What went wrong for good, if anything did."""
-        undelivered = [outbox.error for outbox in self._outboxes.values() if outbox.error]
-        errors = [*self._broken, self._worker.error, self._feeder.error, *undelivered]
+        """What went wrong for good, if anything did; answers that a stop left undelivered did not."""
+        errors = [*self._broken, self._worker.error, self._feeder.error, *self._undelivered]
         return next((error for error in errors if error), None)
 
     def busy_s(self) -> float:
@@ -293,10 +293,13 @@ class Pipeline:
         finally:
             self._feeder.stop()
             self._mailbox.drain()
+            ended_alone = not self._stopped
             for outbox in self._outboxes.values():
-                outbox.close(STOPPING if self._stopped else ENDED)
+                outbox.close(ENDED if ended_alone else STOPPING)
             for outbox in self._outboxes.values():
                 if not outbox.join(DRAIN_S / 2):
                     log.error("%s: hangs and is left behind", outbox.name)
             self.tally.dropped = self._mailbox.dropped
+            if ended_alone:
+                self._undelivered = [outbox.error for outbox in self._outboxes.values() if outbox.error]
             self._finished()

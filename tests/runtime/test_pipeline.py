@@ -107,6 +107,13 @@ def test_a_sink_that_fails_to_the_last_is_the_pipelines_error(predictor: Predict
     assert len(steady.answers) == 3
 
 
+def test_a_sink_that_fails_when_the_pipeline_is_stopped_is_no_error(predictor: Predictor) -> None:
+    sink = Failing(UserError("broker gone"))
+    run = Run(predictor, Camera(10**9, fps=100), sink)
+    until(lambda: sink.attempts)
+    assert run.stop().pipeline.error is None
+
+
 def test_a_reader_that_is_gone_ends_the_pipeline(predictor: Predictor) -> None:
     camera = Camera(10**9, fps=0)
     run = Run(predictor, camera, Sink(None, BrokenPipeError())).end()
