@@ -92,6 +92,7 @@ def test_the_configuration_agrees_with_the_metadata(client: httpx.Client) -> Non
     assert (fixed["max_batch_size"], fixed["input"][0]["dims"]) == (0, [1, *SHAPE])
     assert fixed["output"] == [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": [1, CLASSES]}]
     assert free["parameters"]["digest"]["string_value"] != fixed["parameters"]["digest"]["string_value"]
+    assert [model["parameters"]["provider"]["string_value"] for model in (free, fixed)] == ["cpu", "xnnpack"]
 
 
 def test_counts_are_of_what_was_asked(client: httpx.Client) -> None:

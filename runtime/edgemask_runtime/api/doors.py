@@ -107,9 +107,17 @@ class Door:
                 }
                 for record in manifest.outputs
             ],
-            "instance_group": [{"name": f"{self.name}_0", "kind": "KIND_CPU", "count": 1}],
-            "parameters": {"digest": {"string_value": self.about.digest}},
+            "instance_group": [{"name": f"{self.name}_0", "kind": self._kind(), "count": 1}],
+            "parameters": {name: {"string_value": text} for name, text in self._facts().items()},
         }
+
+    def _kind(self) -> str:
+        return "KIND_GPU" if self.about.engine.provider in ("cuda", "tensorrt") else "KIND_CPU"
+
+    def _facts(self) -> dict[str, str]:
+        """What Triton has no words for; the provider is the one in use, not the one that was wished for."""
+        engine = self.about.engine
+        return {"digest": self.about.digest, "engine": str(engine), "provider": engine.provider}
 
     def stats(self) -> dict[str, Any]:
         """The model's counts and times."""
