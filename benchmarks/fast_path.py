@@ -52,7 +52,7 @@ class Contender:
     processes: tuple[int, ...] = ()
     medians_us: list[float] = field(default_factory=list)
     times_us: list[float] = field(default_factory=list)
-    cpu_us: list[float] = field(default_factory=list)
+    cpu_us: float = 0.0
 
     def turn(self, frame: np.ndarray) -> None:
         before, times, end_s = self._cpu_ns(), list[float](), time.monotonic() + TURN_S
@@ -60,13 +60,13 @@ class Contender:
             begin = time.perf_counter_ns()
             self.ask(frame)
             times.append((time.perf_counter_ns() - begin) / 1000)
-        self.cpu_us.append((self._cpu_ns() - before) / 1000 / len(times))
+        self.cpu_us += (self._cpu_ns() - before) / 1000
         self.medians_us.append(float(np.median(times)))
         self.times_us += times
 
     def row(self) -> str:
         p50, p99 = np.percentile(self.times_us, [50, 99])
-        return f"{min(self.medians_us):9.1f} {p50:9.1f} {p99:9.1f} {float(np.median(self.cpu_us)):9.1f}"
+        return f"{min(self.medians_us):9.1f} {p50:9.1f} {p99:9.1f} {self.cpu_us / len(self.times_us):9.1f}"
 
     def _cpu_ns(self) -> int:
         return time.process_time_ns() + sum(cpu_ns(process) for process in self.processes)
