@@ -253,7 +253,9 @@ class Soak:
 
     def _judged(self, found: Found) -> Found:
         found.faults += self.record.wrong[:20]
-        found.faults += [line.strip() for line in self.said if "Traceback" in line or "left behind" in line]
+        said = "".join(self.said)
+        found.faults += [f"traceback: {last}" for last in re.findall(r"Traceback .*\n(?:[ <].*\n)*(.*)", said)]
+        found.faults += [line.strip() for line in self.said if "left behind" in line]
         found.counts = dict(sorted(self.record.counts.items()))
         found.faults += [
             f"nothing of {who}" for who in ("pattern", "camera", "http", "ring") if not found.counts.get(who)
