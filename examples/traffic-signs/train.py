@@ -1,7 +1,7 @@
 """Train the traffic-sign network on GTSRB at 32 x 32 and write it as ONNX, with fixed seeds.
 
-`--defence`: one of the networks that docs/results.md compares, trained behind thermometer encoding, with k-WTA in place
-of ReLU, or on adversarial examples.
+`--defence`: one of the networks that docs/results.md compares, trained behind thermometer encoding or with k-WTA in
+place of ReLU.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ EPOCHS, BATCH, RATE = 20, 128, 4e-3
 SHIFT = 2
 OPSET = 18
 LEVELS, RATIO = 16, 0.2
-EPS, STEP = 8 / 127.5, 10 / 127.5
-DEFENCES = ("none", "thermometer", "k-wta", "adversarial")
+DEFENCES = ("none", "thermometer", "k-wta")
 
 
 def load(file: Path) -> tuple[Tensor, Tensor]:
@@ -50,13 +49,6 @@ def encoded(images: Tensor, defence: str) -> Tensor:
     return (levels.unsqueeze(2) >= thresholds).float().flatten(1, 2)
 
 
-def attacked(net: nn.Module, images: Tensor, labels: Tensor, source: torch.Generator) -> Tensor:
-    """One large step from a random start within 8/255 (Wong, Rice and Kolter 2020, arXiv:2001.03994)."""
-    change = (EPS * (2 * torch.rand(images.shape, generator=source) - 1)).requires_grad_()
-    (slope,) = torch.autograd.grad(nn.functional.cross_entropy(net(images + change), labels), change)
-    return (images + (change.detach() + STEP * slope.sign()).clamp(-EPS, EPS)).clamp(-1, 1)
-
-
 def train(images: Tensor, labels: Tensor, defence: str = "none") -> TrafficSigns:
     """The network after all epochs, ready to answer."""
     torch.manual_seed(SEED)
@@ -69,9 +61,7 @@ def train(images: Tensor, labels: Tensor, defence: str = "none") -> TrafficSigns
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.05)
     for _ in range(EPOCHS):
         for picked in torch.randperm(len(images), generator=source).split(BATCH):
-            x, y = jittered(images[picked], source), labels[picked]
-            x = attacked(net, x, y, source) if defence == "adversarial" else x
-            loss = loss_of(net(encoded(x, defence)), y)
+            loss = loss_of(net(encoded(jittered(images[picked], source), defence)), labels[picked])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
