@@ -90,8 +90,8 @@ class Multipart(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def multipart_server(pace: Any, *, guarded: bool = False) -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Multipart)
+def multipart_server(pace: Any, *, port: int = 0, guarded: bool = False) -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", port), Multipart)
     server.daemon_threads, server.pace, server.asked = True, pace, []
     server.guarded = guarded
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
