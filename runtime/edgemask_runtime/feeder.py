@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from threading import Event, Thread
 
 from edgemask_runtime.backoff import Backoff
 from edgemask_runtime.cameras import Camera, SourceLost
 from edgemask_runtime.errors import UserError, one_line
+from edgemask_runtime.formats import Pixels
 from edgemask_runtime.frames import NS_PER_MS, NS_PER_S, Frame, Mailbox, Shot
 from edgemask_runtime.settings import PipelineSettings
 from edgemask_runtime.telemetry import Telemetry
@@ -192,6 +195,7 @@ class Feeder:
     def _take(self, capture: Capture, shot: Shot) -> bool:
         """Put one shot into the mailbox; False when no more are wanted of this capture."""
         if not self._live:
+            shot = _read_ahead(shot) if self.lossless else shot
             self._wait()
         if self._stopping.is_set() or capture is not self._capture:
             shot.release()
@@ -227,3 +231,16 @@ class Feeder:
         self._due_s = self._due_s or time.monotonic()
         self._stopping.wait(max(0.0, self._due_s - time.monotonic()))
         self._due_s = max(self._due_s, time.monotonic() - 1 / fps) + 1 / fps
+
+
+def _read_ahead(shot: Shot) -> Shot:
+    """The shot with its pixels read while the model is at the one before: it will be wanted, as none is dropped."""
+    try:
+        pixels = shot.read()
+    except Exception as error:
+        return replace(shot, read=partial(_fail, error))
+    return replace(shot, read=lambda: pixels)
+
+
+def _fail(error: Exception) -> Pixels:
+    raise error
