@@ -24,15 +24,19 @@ FETCH = {
 }
 
 
-def digits(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The first test images, [N, 28, 28, 1], and their classes."""
-    images, labels = (_member(IMAGES, f"package/data/t10k-{name}-ubyte") for name in ("images-idx3", "labels-idx1"))
+def digits(count: int, part: str = "t10k") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The first test images, or those of the part `train`, [N, 28, 28, 1], and their classes."""
+    images, labels = (_member(IMAGES, f"package/data/{part}-{name}-ubyte") for name in ("images-idx3", "labels-idx1"))
     pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28, 1)
     return pixels[:count].copy(), np.frombuffer(labels, np.uint8, offset=8)[:count].astype(np.int64)
 
 
-def lenet5(training: str, out: Path) -> Path:
-    """Write the network of that training, `cln` or `adv`: image [N, 1, 28, 28] in 0..1 to logits."""
+def lenet5(training: str, out: Path, killer: str = "") -> Path:
+    """Write the network of that training, `cln` or `adv`: image [N, 1, 28, 28] in 0..1 to logits.
+
+    `killer`: what its last layer does to its gradient and not to its answers: `scaled`, until softmax saturates, or
+    `rounded`, to whole logits.
+    """
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -40,12 +44,13 @@ def lenet5(training: str, out: Path) -> Path:
         home = "advertorch-0.2.3/advertorch_examples/trained_models"
         file.write_bytes(_member(NETWORKS, f"{home}/mnist_lenet5_{training}trained.pt"))
         weights = torch.load(file, map_location="cpu", weights_only=True)
-    out.write_bytes(_onnx({name: value.numpy() for name, value in weights.items()}))
+    out.write_bytes(_onnx({name: value.numpy() for name, value in weights.items()}, killer))
     return out
 
 
-def _onnx(weights: dict[str, Any]) -> bytes:
-    nodes, x = [], "image"
+def _onnx(weights: dict[str, Any], killer: str = "") -> bytes:
+    nodes: list[Any] = []
+    x, last = "image", "l2" if killer else "logits"
     for layer in ("1", "2"):
         names = [f"conv{layer}.weight", f"conv{layer}.bias"]
         nodes.append(helper.make_node("Conv", [x, *names], [f"c{layer}"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
@@ -55,7 +60,11 @@ def _onnx(weights: dict[str, Any]) -> bytes:
     nodes.append(helper.make_node("Flatten", [x], ["flat"]))
     nodes.append(helper.make_node("Gemm", ["flat", "linear1.weight", "linear1.bias"], ["l1"], transB=1))
     nodes.append(helper.make_node("Relu", ["l1"], ["r3"]))
-    nodes.append(helper.make_node("Gemm", ["r3", "linear2.weight", "linear2.bias"], ["logits"], transB=1))
+    nodes.append(helper.make_node("Gemm", ["r3", "linear2.weight", "linear2.bias"], [last], transB=1))
+    if killer:
+        scaled = killer == "scaled"
+        nodes.append(helper.make_node("Mul" if scaled else "Round", [last, *(["scale"] * scaled)], ["logits"]))
+        weights = {**weights, "scale": np.array(1e4, np.float32)} if scaled else weights
     ends = [
         helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 28, 28]),
         helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10]),

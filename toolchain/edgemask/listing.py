@@ -203,7 +203,11 @@ def audit_text(report: Mapping[str, Any]) -> str:
         rows += [(row["attack"], f"on {name}", _interval(row["left"])) for row in others]
     seen = [f"{sign['name']} ({sign['value']:.3g})" for sign in report["indicators"] if sign["flagged"]]
     verdict = report["verdict"]
+    threat, unit = report["threat"], 255 if report["threat"]["norm"] == "linf" else 1
+    bound = f"{threat['norm']} {threat['eps'] * unit:g}{'/255' if unit > 1 else ''} on {report['bound_on']}"
     lines = [
+        f"{report['name']}: {report['n']} images, {report['classes']} classes, {bound}, budget {report['budget']}",
+        "",
         columns(("attack", "who", "still right (95 % interval)"), rows),
         f"signs of masking: {'; '.join(seen) or 'none'}",
     ]

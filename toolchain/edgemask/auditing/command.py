@@ -59,7 +59,7 @@ def answer(ask: Ask, progress: Callable[[int, int], None]) -> Report:
     threat = Threat(ask.norm or policy.norm, parse_eps(ask.eps or policy.eps))
     made = plan(recipe=recipe)
     others = {name: _other(recipe, model) for name, model in compared(ask.compare).items()}
-    frames, labels = _frames(read_data(ask.data, recipe.labels()).limited(ask.limit), recipe)
+    frames, labels, notes = _frames(read_data(ask.data, recipe.labels()), recipe, ask.limit)
     folder = _folder(ask.out)
     if not ask.resume:
         for file in (folder / KEPT).glob("*.npz"):
@@ -76,6 +76,7 @@ def answer(ask: Ask, progress: Callable[[int, int], None]) -> Report:
         compare=others,
         runner=Cluster(ask.ray, ask.workers) if ask.ray else processes(ask.workers),
         progress=progress,
+        notes=notes,
     )
     report = carry_out(order)
     if recipe.policy:
@@ -90,12 +91,19 @@ def _least(ask: Ask, policy: PolicyEntry) -> float:
     return MIN_ROBUST_ACCURACY if stated is None else stated
 
 
-def _frames(data: Data, recipe: Recipe) -> tuple[Pixels, Labels]:
-    """All images as the recipe's camera delivers them, and their classes."""
+def _frames(data: Data, recipe: Recipe, limit: int | None) -> tuple[Pixels, Labels, tuple[str, ...]]:
+    """All images as the recipe's camera delivers them, their classes, and what a reader must know of both."""
     if data.task != "classification":
         raise UserError(f"{data.path} is for {data.task}", "the audit is of classification alone yet")
-    frames = np.stack([sample.frame(recipe.frame).pixels for sample in data.samples])
-    return frames, np.array([sample.truth for sample in data.samples], np.int64)
+    samples, notes = data.limited(limit).samples, []
+    if limit and len(samples) < limit:
+        notes.append(f"{limit} images were asked for, and {data.path} has {len(samples)}: every figure is of these")
+    pictures = [sample.frame(recipe.frame) for sample in samples]
+    if resized := sum(picture.resized_from is not None for picture in pictures):
+        size = f"{recipe.frame.width}x{recipe.frame.height}"
+        notes.append(f"{resized} of {len(samples)} images have another size and were brought to {size} before all else")
+    frames = np.stack([picture.pixels for picture in pictures])
+    return frames, np.array([sample.truth for sample in samples], np.int64), tuple(notes)
 
 
 def _other(recipe: Recipe, model: Path) -> Recipe:

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from edgemask.auditing.attacks import Target, planar, view
+from edgemask.auditing.defence import Backward
 from edgemask.auditing.operators import Tensor
 from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import FULL
 from edgemask.auditing.twin import gradient
+from edgemask.auditing.verdict import BLIND
 from edgemask_runtime.formats import Pixels
 
 FRAMES, DIRECTIONS = 16, 16
@@ -42,13 +44,14 @@ class Indicator:
 def of_gradient(target: Target, frames: Pixels, labels: Labels) -> list[Indicator]:
     """What the gradient of the graph as it is looks like."""
     x, y = planar(frames[:FRAMES]).requires_grad_(), torch.from_numpy(labels[:FRAMES])
-    model = view(target.defence, "exact", 1, 0)
-    slopes = gradient(torch.nn.functional.cross_entropy(model(x), y, reduction="sum"), x).flatten(1)
+    slopes = _slopes(target, x, y, "exact")
     finite = torch.isfinite(slopes).all(1)
-    zero = float((slopes.abs().amax(1) == 0).double().mean())
-    margin = _margin(model(x.detach()))
+    margin = _margin(view(target.defence, "exact", 1, 0)(x.detach()))
+    ways: list[Backward] = ["identity", "surrogate"]
+    adaptive = min(_still(_slopes(target, x, y, way)) for way in ways)
     return [
-        _above("zero gradient", zero, 0.5, "An attacker who follows this gradient stands still."),
+        _above("zero gradient", _still(slopes), 0.5, "An attacker who follows this gradient stands still."),
+        _above(BLIND, adaptive, 0.5, "Even who passes every mask stands still: the model itself hides its gradient."),
         _above("gradient is no number", float((~finite).double().mean()), 0.0, "The gradient breaks off."),
         _below(
             "agrees with finite differences",
@@ -82,6 +85,17 @@ def of_rows(left: Mapping[str, float], unbounded: Mapping[str, float], chance: f
             found.append(_above(f"{attack} beats the adaptive attack", left["adaptive"] - left[name], GAP, text))
     gap, text = left["pgd"] - left["adaptive"], "The usual figure misleads by this much: who adapts gets further."
     return [*found, _above("gap between naive and adaptive", gap, GAP, text)]
+
+
+def _slopes(target: Target, x: Tensor, y: Tensor, backward: Backward) -> Tensor:
+    """Of the loss by each frame's values, [N, values]."""
+    model = view(target.defence, backward, 1, 0)
+    return gradient(torch.nn.functional.cross_entropy(model(x), y, reduction="sum"), x).flatten(1)
+
+
+def _still(slopes: Tensor) -> float:
+    """The share of frames whose gradient is zero throughout."""
+    return float((slopes.abs().amax(1) == 0).double().mean())
 
 
 def _agreement(target: Target, x: Tensor, y: Tensor, slopes: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,16 +14,17 @@ from edgemask.auditing.attacks.auto import Apgd
 from edgemask.auditing.attacks.gradient import Pgd
 from edgemask.auditing.budgets import EFFORTS, attacks_for, undefended_attacks
 from edgemask.auditing.campaign import Found, Subject, Task, Trial, run, tasks_of
+from edgemask.auditing.convergence import traces
 from edgemask.auditing.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from edgemask.auditing.finding import Budget
 from edgemask.auditing.indicators import Indicator, of_gradient, of_randomness, of_rows
-from edgemask.auditing.outcome import Report, Row
+from edgemask.auditing.outcome import CURVE_FRAMES, Report, Row
 from edgemask.auditing.processes import processes
 from edgemask.auditing.setting import Scene, Setting, scene_of, setting_of
 from edgemask.auditing.shipped import Labels
 from edgemask.auditing.threat import Threat
 from edgemask.auditing.verdict import MIN_ROBUST_ACCURACY, judge
-from edgemask.auditing.work import JUDGING, Outcome, Runner, rightness
+from edgemask.auditing.work import JUDGING, Runner, rightness
 from edgemask.baking import Plan
 from edgemask.errors import UserError
 from edgemask.metrics.intervals import Figure, Statistic, figure
@@ -32,7 +33,7 @@ from edgemask_runtime.formats import Pixels
 
 CURVE = (0.25, 0.5, 2.0)
 """Other bounds that the adaptive attack is tried at, in units of the one asked."""
-CURVE_FRAMES, UNBOUNDED_FRAMES, EXAMPLES = 64, 16, 4
+UNBOUNDED_FRAMES, EXAMPLES = 16, 4
 FILE, UNDEFENDED, UNBOUNDED = "the file", "undefended", "unbounded"
 
 Shares = NDArray[np.float64]
@@ -42,7 +43,7 @@ Shares = NDArray[np.float64]
 class Order:
     """What is asked of an audit; `compare` names recipes that go through the same attacks as the undefended model.
 
-    `frames` are the camera's.
+    `frames` are the camera's; `notes` go into the report.
     """
 
     plan: Plan
@@ -56,6 +57,7 @@ class Order:
     compare: Mapping[str, Recipe] = field(default_factory=dict)
     runner: Runner = field(default_factory=lambda: processes(0))
     progress: Callable[[int, int], None] = lambda done, of: None
+    notes: tuple[str, ...] = ()
 
 
 def carry_out(order: Order) -> Report:
@@ -67,7 +69,7 @@ def carry_out(order: Order) -> Report:
     classes = target.shipped.classes
     _check(order, classes, clean)
     found = _run(order, _trials(order, scene, target, _others(order, camera)))
-    worst = _worst(found[FILE].values(), clean)
+    worst = _worst([(clean, clean), *((one.chosen, one.judged) for one in found[FILE].values())])
     signs = _signs(order, target, found, 1 / classes)
     random = target.shipped.is_random
     left = interval_of(worst)
@@ -98,8 +100,9 @@ def carry_out(order: Order) -> Report:
         indicators=tuple(signs),
         verdict=verdict,
         no_gradient=why_not,
-        notes=scene.file.defence.notes if scene.file.defence else (),
-        examples=_examples(order, found[FILE]),
+        notes=(*order.notes, *(scene.file.defence.notes if scene.file.defence else ())),
+        traces=traces(target, order.frames, order.labels, [*_naive(found[FILE]), *_strongest(list(found[FILE]))]),
+        examples=_examples(order, found[FILE], clean),
     )
 
 
@@ -119,18 +122,14 @@ def _others(order: Order, camera: Pixels) -> dict[str, Setting]:
 def _trials(order: Order, scene: Scene, target: Target, others: Mapping[str, Setting]) -> dict[str, Trial]:
     subject = Subject(scene.file, order.threat, order.frames, order.labels)
     has_gradient, chain = target.defence is not None, order.plan.chain
-    attacks = attacks_for(
-        chain,
-        order.budget,
-        classes=target.shipped.classes,
-        has_gradient=has_gradient,
-        gives_scores=target.shipped.gives_scores,
-    )
+    classes, scores = target.shipped.classes, target.shipped.gives_scores
+    attacks = attacks_for(chain, order.budget, classes=classes, has_gradient=has_gradient, gives_scores=scores)
     trials = {FILE: Trial(subject, attacks)}
     if not has_gradient:
         return trials
     for name, setting in {UNDEFENDED: scene.undefended, **others}.items():
-        trials[name] = Trial(replace(subject, setting=setting), undefended_attacks(order.budget))
+        possible = [one for one in undefended_attacks(order.budget) if scores or one.knowledge != "scores"]
+        trials[name] = Trial(replace(subject, setting=setting), possible)
     strongest = _strongest(attacks)
     for factor in CURVE:
         threat = replace(order.threat, eps=order.threat.eps * factor)
@@ -153,11 +152,9 @@ def _run(order: Order, trials: Mapping[str, Trial]) -> dict[str, Found]:
     return run(trials, order.kept, order.runner, done=done)
 
 
-def _worst(outcomes: Iterable[Outcome], clean: Shares) -> Shares:
+def _worst(outcomes: Sequence[tuple[Shares, Shares]]) -> Shares:
     """What the worst attack on each frame leaves: chosen by some draws, judged by others."""
-    outcomes = list(outcomes)
-    chosen = np.stack([clean, *(outcome.chosen for outcome in outcomes)])
-    judged = np.stack([clean, *(outcome.judged for outcome in outcomes)])
+    chosen, judged = (np.stack(shares) for shares in zip(*outcomes, strict=True))
     worst: Shares = np.take_along_axis(judged, chosen.argmin(axis=0)[None], 0)[0]
     return worst
 
@@ -171,8 +168,8 @@ def _rows(found: Found) -> tuple[Row, ...]:
 
 def _of_knowledge(found: Found, knowledge: str) -> Figure | None:
     """What the worst attack of one kind leaves of each frame."""
-    chosen = [outcome for attack, outcome in found.items() if attack.knowledge == knowledge]
-    return interval_of(_worst(chosen[1:], chosen[0].judged)) if chosen else None
+    taken = [(outcome.chosen, outcome.judged) for attack, outcome in found.items() if attack.knowledge == knowledge]
+    return interval_of(_worst(taken)) if taken else None
 
 
 def _strongest(attacks: Sequence[Attack]) -> list[Attack]:
@@ -182,6 +179,10 @@ def _strongest(attacks: Sequence[Attack]) -> list[Attack]:
         if isinstance(attack, Apgd) and attack.loss == "ce":
             best[attack.backward] = attack
     return list(best.values())
+
+
+def _naive(found: Found) -> list[Attack]:
+    return [attack for attack in found if isinstance(attack, Pgd)]
 
 
 def _signs(order: Order, target: Target, found: Mapping[str, Found], chance: float) -> list[Indicator]:
@@ -220,11 +221,11 @@ def _corruptions(target: Target, order: Order) -> dict[str, Shares]:
     return {name: np.stack([right(name, level) for level in SEVERITIES]) for name in CORRUPTIONS}
 
 
-def _examples(order: Order, found: Found) -> tuple[tuple[Pixels, Pixels], ...]:
+def _examples(order: Order, found: Found, clean: Shares) -> tuple[tuple[Pixels, Pixels], ...]:
     """Frames that were right and what an attack made of them, the first few that are wrong then."""
     pairs = []
     for outcome in found.values():
-        wrong = np.flatnonzero(outcome.judged == 0)
+        wrong = np.flatnonzero((outcome.judged == 0) & (clean == 1))
         pairs += [
             (order.frames[at], outcome.found[at]) for at in wrong if (order.frames[at] != outcome.found[at]).any()
         ]

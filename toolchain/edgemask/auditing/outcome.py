@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgemask import __version__
+from edgemask.auditing.convergence import Trace
 from edgemask.auditing.finding import Budget, Finding, finding_of
 from edgemask.auditing.indicators import Indicator
 from edgemask.auditing.policy import unmet_by
@@ -17,6 +18,8 @@ from edgemask.metrics.intervals import Figure
 from edgemask_runtime.formats import Pixels
 
 SCHEMA = 1
+CURVE_FRAMES = 64
+"""Images that other bounds are tried on."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Report:
     `bound_on`: which picture the attacker may change. `worst` is the headline: of each frame what the worst of all
     attacks leaves. `curve`: (eps, share) of the adaptive attack. `corruptions`: by name the share at each of five
     severities; `corrupted`: the mean over all of them. `no_gradient`: why none could be followed. `unmet`: where it
-    falls short of the recipe's policy. `notes`: what a reader must know beside.
+    falls short of the recipe's policy. `notes`: what a reader must know beside. `traces`: how
+    attacks got on.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Report:
     verdict: Verdict
     no_gradient: str | None
     notes: tuple[str, ...]
+    traces: tuple[Trace, ...] = ()
     edgemask: str = __version__
     unmet: tuple[str, ...] = ()
     examples: tuple[tuple[Pixels, Pixels], ...] = ()

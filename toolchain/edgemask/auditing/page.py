@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from edgemask.auditing import plots
-from edgemask.auditing.outcome import Report, Row
+from edgemask.auditing.convergence import FRAMES as TRACED
+from edgemask.auditing.convergence import Trace
+from edgemask.auditing.outcome import CURVE_FRAMES, Report, Row
 from edgemask.metrics.intervals import Figure
 
 STYLE = """
@@ -48,6 +50,7 @@ def page(report: Report) -> str:
         plots.bars(report.rows),
         _compared(report),
         *_curve(report),
+        *_traces(report),
         "<h2>Signs of a masked gradient</h2>",
         _indicators(report),
         "<h2>Natural corruptions, five severities</h2>",
@@ -105,7 +108,26 @@ def _compared(report: Report) -> str:
 def _curve(report: Report) -> list[str]:
     if not report.curve:
         return []
-    return ["<h2>The adaptive attack at other bounds</h2>", plots.curve(report.curve, report.threat.norm)]
+    about = f"<p>Of the first {min(report.n, CURVE_FRAMES)} images.</p>"
+    return ["<h2>The adaptive attack at other bounds</h2>", about, plots.curve(report.curve, report.threat.norm)]
+
+
+def _traces(report: Report) -> list[str]:
+    if not report.traces:
+        return []
+    about = f"<p>Of {TRACED} images at most, on PyTorch's twin, before examples are rounded to whole grey levels.</p>"
+    left, loss = ([(trace.knowledge, trace.attack, line) for trace, line in pairs] for pairs in _lines(report.traces))
+    return [
+        "<h2>Convergence</h2>",
+        "<p>An attack that still gains when it ends was not run for long enough; one that never moves was misled.</p>",
+        about,
+        plots.lines(left, "share still right in each iteration", percent=True),
+        plots.lines(loss, "mean loss in each iteration", percent=False),
+    ]
+
+
+def _lines(traces: Sequence[Trace]) -> tuple[list[tuple[Trace, tuple[float, ...]]], ...]:
+    return [(trace, trace.left) for trace in traces], [(trace, trace.loss) for trace in traces]
 
 
 def _indicators(report: Report) -> str:

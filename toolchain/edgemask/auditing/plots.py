@@ -59,6 +59,26 @@ def curve(points: Sequence[tuple[float, float]], unit: str) -> str:
     return _svg(height, parts, "What the adaptive attack leaves at several bounds")
 
 
+def lines(series: Sequence[tuple[str, str, Sequence[float]]], title: str, *, percent: bool) -> str:
+    """Values over iterations, a line for each (knowledge, name, values)."""
+    top = 1.0 if percent else max(max(values) for _, _, values in series) or 1.0
+    last = max(len(values) for _, _, values in series) - 1 or 1
+    parts = [f'<path d="M60 {y}H{WIDTH - 40}" class="grid"/>' for y in (20, 65, 110, 155, 200)]
+    ticks = ((share, f"{share:.0%}" if percent else f"{share * top:.3g}") for share in (0, 0.5, 1.0))
+    parts += [f'<text x="52" y="{204 - share * 180:.0f}" text-anchor="end">{text}</text>' for share, text in ticks]
+    for number, (knowledge, name, values) in enumerate(series):
+        spots = " ".join(
+            f"{60 + at / last * (WIDTH - 100):.1f},{200 - value / top * 180:.1f}" for at, value in enumerate(values)
+        )
+        dash = f' stroke-dasharray="{2 + 3 * number}"' if number > 1 else ""
+        line = f'<polyline points="{spots}" fill="none" stroke="{COLOURS[knowledge]}" stroke-width="2"{dash}>'
+        parts.append(f"{line}<title>{escape(name)}</title></polyline>")
+        x = 60 + number * (WIDTH - 100) / len(series)
+        parts.append(f'<text x="{x:.0f}" y="238" fill="{COLOURS[knowledge]}">{escape(name)}</text>')
+    parts += [f'<text x="60" y="220">1</text><text x="{WIDTH - 40}" y="220" text-anchor="end">{last + 1}</text>']
+    return f"<p>{escape(title.capitalize())}</p>{_svg(250, parts, title)}"
+
+
 def example(clean: Pixels, found: Pixels) -> str:
     """A frame, what was found near it, and their difference, magnified, as pictures."""
     difference = np.clip(128 + MAGNIFIED * (found.astype(np.int16) - clean), 0, 255).astype(np.uint8)

@@ -11,7 +11,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
 from edgemask.auditing.operators import OPERATORS, Node, Operator, Tensor
 from edgemask.auditing.operators.shaping import tensor_of
-from edgemask.errors import UserError
+from edgemask.errors import UserError, one_line
 
 for _module in ("elementwise", "reducing", "spatial"):
     importlib.import_module(f"edgemask.auditing.operators.{_module}")
@@ -60,6 +60,8 @@ class _Step:
             given = self._function(self._node, *(values[name] if name else None for name in self._inputs))
         except NotImplementedError as error:
             raise NoTwin(f"{error} is not followed") from error
+        except (IndexError, RuntimeError) as error:
+            raise NoTwin(f"{self._node.op} fails on PyTorch: {one_line(error)}") from error
         made = given if isinstance(given, tuple) else (given,)
         return {name: value for name, value in zip(self._outputs, made, strict=False) if name}
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 GradientWord = Literal["useful", "shattered", "stochastic", "vanishing", "unknown"]
 RobustnessWord = Literal["BROKEN", "NOT SHOWN", "EMPIRICAL"]
 BROKEN_BELOW = 0.10
+BLIND = "zero gradient of the adaptive attack"
 MIN_ROBUST_ACCURACY = 0.5
 
 
@@ -53,6 +54,7 @@ def judge(
 
 
 UNRESOLVED = {
+    BLIND,
     "adaptive attack left without a bound",
     "asking for scores beats the adaptive attack",
     "random noise beats the adaptive attack",
