@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +161,14 @@ def _worst(outcomes: Sequence[tuple[Shares, Shares]]) -> Shares:
 
 def _rows(found: Found) -> tuple[Row, ...]:
     return tuple(
-        Row(attack.title, attack.knowledge, interval_of(outcome.judged), outcome.seconds)
+        Row(
+            attack.title,
+            attack.knowledge,
+            interval_of(outcome.judged),
+            outcome.seconds,
+            {"attack": attack.name, **asdict(attack)},
+            attack.paper,
+        )
         for attack, outcome in found.items()
     )
 

@@ -30,6 +30,8 @@ class Row:
     knowledge: str
     left: Figure
     seconds: float
+    settings: Mapping[str, Any]
+    paper: str
 
 
 @dataclass(frozen=True)
