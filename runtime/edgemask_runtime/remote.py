@@ -7,6 +7,7 @@ from contextlib import suppress
 from edgemask_runtime.about import About, Outputs
 from edgemask_runtime.answers import Reading
 from edgemask_runtime.engines import Array, EngineInfo
+from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import ModelDown, UserError
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.manifest import Manifest
@@ -19,11 +20,14 @@ HINT = "ask again with a later frame; the daemon's log says why it went"
 class Remote:
     """Implements `predictor.Served` for any number of threads; `restarts` counts the workers that were lost.
 
+    `alarm` is why it must not be trusted any more: the random source failed.
+
     Until its model was ready once it has no manifest, and raises ModelDown.
     """
 
     def __init__(self, name: str) -> None:
         self.name, self.restarts = name, 0
+        self.alarm: str | None = None
         self._reason = "it is being started"
         self._worker: WorkerProcess | None = None
         self._about: About | None = None
@@ -66,9 +70,16 @@ class Remote:
         worker, asked = self._worker, None
         while worker is not None and worker is not asked:
             with suppress(Moved):
-                return worker.predict(frames)
+                return self._asked(worker, frames)
             worker, asked = self._worker, worker
         raise self._down()
+
+    def _asked(self, worker: WorkerProcess, frames: Pixels) -> Outputs:
+        try:
+            return worker.predict(frames)
+        except NoEntropy as error:
+            self.alarm = error.message
+            raise
 
     def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
         """What row `row` of the outputs means, by the model that gave them."""

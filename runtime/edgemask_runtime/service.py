@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.cameras import open_camera
-from edgemask_runtime.errors import EXIT_CANCELLED, EXIT_OK, UserError
+from edgemask_runtime.errors import EXIT_ALARM, EXIT_CANCELLED, EXIT_OK, UserError
 from edgemask_runtime.limits import check_manifests, tightened
 from edgemask_runtime.manifest import Manifest
 from edgemask_runtime.notify import notify, reloading, watchdog_s
@@ -75,6 +75,8 @@ class Service:
         for pipeline in self._pipelines:
             if pipeline.error:
                 raise pipeline.error
+        if self.telemetry.alarm:
+            return EXIT_ALARM
         return EXIT_CANCELLED if reason == signal.SIGINT else EXIT_OK
 
     def _start(self, running: ExitStack) -> None:

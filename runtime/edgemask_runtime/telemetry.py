@@ -132,7 +132,9 @@ class Event:
 
 
 class ModelHealth(Protocol):
-    """A model that runs: how many of its processes were lost, and why it does not answer now, if so."""
+    """A model that runs: how many of its processes were lost, why it does not answer now, if so, and its alarm."""
+
+    alarm: str | None
 
     @property
     def restarts(self) -> int:
@@ -146,7 +148,7 @@ class ModelHealth(Protocol):
 class Telemetry:
     """All tallies by the pipeline's name, models by theirs, and the latest events.
 
-    `alarm` is why the device must not be trusted.
+    `alarm` is why the device must not be trusted, whoever met it: a pipeline, or a client of a model.
     """
 
     def __init__(self) -> None:
@@ -154,7 +156,12 @@ class Telemetry:
         self.pipelines: dict[str, PipelineTally] = {}
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.event_counts: Counter[str] = Counter()
-        self.alarm: str | None = None
+        self._alarm: str | None = None
+
+    @property
+    def alarm(self) -> str | None:
+        """The first alarm; None as long as there was none."""
+        return self._alarm or next((model.alarm for model in self.models.values() if model.alarm), None)
 
     def pipeline(self, name: str) -> PipelineTally:
         """The tally of that pipeline, made when it is first asked for."""
@@ -168,7 +175,7 @@ class Telemetry:
 
     def raise_alarm(self, where: str, text: str) -> None:
         """Keep an event that makes the device unhealthy for as long as the daemon runs."""
-        self.alarm = self.alarm or f"{where}: {text}"
+        self._alarm = self._alarm or f"{where}: {text}"
         self.tell("alarm", where, text, level=logging.CRITICAL)
 
     def to_dict(self) -> dict[str, Any]:

@@ -46,9 +46,9 @@ def run_daemon(*arguments: Any, timeout_s: float = 60, **options: Any) -> subpro
 
 
 @contextmanager
-def watched(command: list[str], stdout: int = subprocess.PIPE) -> Iterator[Daemon]:
+def watched(command: list[str], stdout: int = subprocess.PIPE, **options: Any) -> Iterator[Daemon]:
     """Start the command, collect what it says, and kill it in the end if it still runs."""
-    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, **options) as process:
         daemon = Daemon(process)
         reader = threading.Thread(target=daemon.collect)
         reader.start()
@@ -60,7 +60,7 @@ def watched(command: list[str], stdout: int = subprocess.PIPE) -> Iterator[Daemo
 
 
 @contextmanager
-def running_daemon(*arguments: Any) -> Iterator[Daemon]:
+def running_daemon(*arguments: Any, **options: Any) -> Iterator[Daemon]:
     """Start `edgemaskd run` on any free port."""
-    with watched([*COMMAND, "run", *map(str, arguments), "--listen", "127.0.0.1:0"]) as daemon:
+    with watched([*COMMAND, "run", *map(str, arguments), "--listen", "127.0.0.1:0"], **options) as daemon:
         yield daemon

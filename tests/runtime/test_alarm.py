@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
-from .running import run_daemon
-from .tiny import MakeBundle
+from .running import run_daemon, running_daemon
+from .tiny import SHAPE, MakeBundle, picture
 
 REPEATING = """
 #include <string.h>
@@ -42,3 +44,20 @@ def test_entropy_that_repeats_is_an_alarm(make_bundle: MakeBundle, faces: Path, 
     assert lines[-1]["invalid"] == "alarm: the operating system's random source repeats itself"
     assert len(lines) <= 2
     assert run_daemon("run", make_bundle(), *arguments, "--max-frames", 3, env=environment).returncode == 0
+
+
+def test_an_alarm_that_a_client_meets_ends_health(make_bundle: MakeBundle, repeating: Path) -> None:
+    tensor = {"name": "frame", "datatype": "UINT8", "shape": [1, *SHAPE], "data": picture(0).ravel().tolist()}
+    environment = {**os.environ, "LD_PRELOAD": str(repeating)}
+    with (
+        running_daemon(make_bundle(noisy=True), env=environment) as daemon,
+        httpx.Client(base_url=daemon.url) as client,
+    ):
+        assert client.get("/v2/health/live", timeout=60).status_code == 200
+        asked = [client.post("/v2/models/tiny/infer", json={"inputs": [tensor]}, timeout=60) for _ in range(3)]
+        assert asked[-1].status_code == 500
+        assert "repeats itself" in asked[-1].json()["error"]
+        live = client.get("/v2/health/live", timeout=60)
+        assert (live.status_code, live.json()["live"]) == (503, False)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(60) == 4
