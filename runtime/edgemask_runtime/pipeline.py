@@ -61,7 +61,6 @@ class Worker:
         self._settings, self._served, self._mailbox, self._outboxes = settings, served, mailbox, outboxes
         self._telemetry, self._tally = telemetry, telemetry.pipeline(settings.name)
         self._lossless = lossless
-        self._keeps_pixels = any(outbox.wants_pixels for outbox in outboxes.values())
         self._complaint, self._complained_s = "", 0.0
 
     @property
@@ -139,7 +138,7 @@ class Worker:
 
     def _copy(self, pixels: Pixels) -> Pixels | None:
         """A copy for the sinks that want one: the camera's own buffer is given back before they look."""
-        if not self._keeps_pixels:
+        if not any(outbox.wants_pixels for outbox in self._outboxes.values()):
             return None
         kept = pixels.copy()
         kept.setflags(write=False)

@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.cameras import open_camera
@@ -20,7 +21,7 @@ from edgemask_runtime.pipeline import Pipeline
 from edgemask_runtime.predictor import Served
 from edgemask_runtime.reload import Reloader
 from edgemask_runtime.settings import HINT, ModelSettings, PipelineSettings, Settings, SinkPart
-from edgemask_runtime.sinks import SinkContext, open_sink
+from edgemask_runtime.sinks import Sink, SinkContext, open_sink
 from edgemask_runtime.strict_json import Faults
 from edgemask_runtime.supervisor import Supervisor
 from edgemask_runtime.telemetry import Telemetry
@@ -59,6 +60,7 @@ class Service:
         self._settings, self._where = settings, where
         self.telemetry = Telemetry()
         self._pipelines: list[Pipeline] = []
+        self._screens: dict[str, Any] = {}
         # A SimpleQueue, because its put may be called from a signal handler while the main thread waits in get.
         self._reasons: SimpleQueue[int] = SimpleQueue()
 
@@ -102,9 +104,20 @@ class Service:
         manifest = tightened(settings, served.manifest)
         context = SinkContext(settings.name, manifest, lambda: tightened(settings, served.manifest))
         sinks = {name: open_sink(part.kind, part.settings, context) for name, part in named(settings.sinks).items()}
+        sinks |= self._screen(context)
         pipeline = Pipeline(settings, served, opener, sinks, self.telemetry, lambda: self._reasons.put(PIPELINE_ENDED))
         pipeline.open()
         return pipeline
+
+    def _screen(self, context: SinkContext) -> dict[str, Sink]:
+        """Where the page sees a pipeline's answers, if there is a page."""
+        if not self._settings.http:
+            return {}
+        # Why here: without servers nothing of theirs is loaded.
+        from edgemask_runtime.web.screen import Screen
+
+        self._screens[context.pipeline] = screen = Screen(context)
+        return {"page": screen}
 
     def _import_doors(self) -> None:
         """Load what the servers need while the models start: each takes about as long as the other."""
@@ -118,8 +131,12 @@ class Service:
         # Why here: without servers neither uvicorn nor asyncio is loaded.
         from edgemask_runtime.api.opening import control_of, open_door
         from edgemask_runtime.api.repository import Installed
+        from edgemask_runtime.web.dashboard import Dashboard
 
-        control = control_of(supervisor.models, Installed(supervisor), alarm=lambda: self.telemetry.alarm)
+        dashboard = Dashboard(self.telemetry, self._screens)
+        control = control_of(
+            supervisor.models, Installed(supervisor), alarm=lambda: self.telemetry.alarm, dashboard=dashboard
+        )
         for protocol, settings in doors.items():
             if settings:
                 opened = open_door(protocol, control, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgemask_runtime import __version__
 from edgemask_runtime.api.doors import Door, Doors
@@ -13,6 +13,9 @@ from edgemask_runtime.api.oip import as_object, whole
 from edgemask_runtime.api.regions import Regions
 from edgemask_runtime.api.repository import Entry, Repository
 from edgemask_runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from edgemask_runtime.web.dashboard import Dashboard
 
 NAME = "edgemaskd"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "model_repository")
@@ -44,13 +47,14 @@ class Control:
     """The models, and what clients may do beside asking them.
 
     `regions` is None where clients may use no shared memory, `repository` where they may not load and unload. `alarm`
-    says why the device must not be trusted, if so: it is then not live.
+    says why the device must not be trusted, if so: it is then not live. `dashboard` is what people look at.
     """
 
     doors: Doors
     regions: Regions | None = None
     repository: Repository | None = None
     alarm: Callable[[], str | None] = lambda: None
+    dashboard: Dashboard | None = None
 
 
 def server_metadata(control: Control) -> dict[str, Any]:

@@ -28,8 +28,8 @@ class Guard:
     def __init__(self, hosts: frozenset[str] | None = LOOPBACK_NAMES, token: bytes | None = None) -> None:
         self._hosts, self._token = hosts, token
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """RequestError unless the request may be answered."""
+    def check(self, headers: Mapping[bytes, bytes], *, is_open: bool = False) -> None:
+        """RequestError unless the request may be answered; what `is_open` needs no token."""
         host = headers.get(b"host", b"").decode("latin-1")
         name = HOST.fullmatch(host)
         if self._hosts is not None and host and (name is None or name[1].lower() not in self._hosts):
@@ -37,7 +37,8 @@ class Guard:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin.split("://")[-1] != host:
             raise RequestError(403, f"pages of {origin[:80]!r} may not ask here")
-        self.check_token(headers.get(b"authorization", b""))
+        if not is_open:
+            self.check_token(headers.get(b"authorization", b""))
 
     def check_token(self, authorization: bytes) -> None:
         """RequestError unless there is no token, or this is it."""

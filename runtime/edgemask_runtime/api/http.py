@@ -26,6 +26,8 @@ MAX_IMAGE_BYTES = 16 << 20
 THREADS_PER_MODEL = 2
 # What is smaller is copied into one message, which costs less than another call of the system.
 JOINED_BYTES = 1 << 15
+# The page tells nothing of itself: it asks for the token with which it asks for more.
+OPEN_PATHS = frozenset({"/", "/page.css", "/page.js"})
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -59,7 +61,7 @@ class Api:
         """Answer one request."""
         try:
             headers: dict[bytes, bytes] = dict(scope["headers"])
-            self._guard.check(headers)
+            self._guard.check(headers, is_open=scope["path"] in OPEN_PATHS)
             named = _infer_target(scope["path"])
             if named is None:
                 await self._other(scope, receive, send)
@@ -83,7 +85,7 @@ class Api:
             from edgemask_runtime.api.routes import application
 
             self._rest = application(self)
-        path = scope["path"].rstrip("/")
+        path = scope["path"].rstrip("/") or "/"
         await self._rest(scope if path == scope["path"] else {**scope, "path": path}, receive, send)
 
     async def _infer(self, door: Door, headers: Mapping[bytes, bytes], receive: Receive) -> Response:

@@ -14,6 +14,7 @@ from edgemask_runtime.api.repository import Repository
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.predictor import Served
 from edgemask_runtime.settings import DoorSettings
+from edgemask_runtime.web.dashboard import Dashboard
 
 
 class OpenDoor(Protocol):
@@ -32,9 +33,10 @@ def control_of(
     repository: Repository | None = None,
     *,
     alarm: Callable[[], str | None] = lambda: None,
+    dashboard: Dashboard | None = None,
 ) -> Control:
     """What the doors have in common; the mapping may change while they are open."""
-    return Control(Doors(models), Regions(), repository, alarm)
+    return Control(Doors(models), Regions(), repository, alarm, dashboard)
 
 
 def open_door(protocol: str, control: Control, settings: DoorSettings) -> OpenDoor:

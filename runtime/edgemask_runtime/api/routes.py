@@ -1,4 +1,4 @@
-"""Everything but infer: health, metadata, configuration, counts, shared memory, the repository."""
+"""Everything but infer: health, metadata, configuration, counts, shared memory, the repository, the page."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from edgemask_runtime.api import control
 from edgemask_runtime.api.errors import RequestError
 from edgemask_runtime.api.oip import MAX_HEADER_BYTES, as_object, parsed
 from edgemask_runtime.errors import UserError
+from edgemask_runtime.web import routes as web
 
 if TYPE_CHECKING:
     from edgemask_runtime.api.http import Api
@@ -140,6 +141,10 @@ def _versions(path: str, handler: Handler) -> list[tuple[str, str, Handler]]:
 
 # Why this order: a model may be called `stats`, but all models' counts are asked for at that place.
 ROUTES: list[tuple[str, str, Handler]] = [
+    *((path, "GET", web.page) for path in web.PAGE),
+    ("/status", "GET", web.status),
+    ("/metrics", "GET", web.metrics),
+    ("/pipelines/{name}/live", "GET", web.live),
     ("/openapi.json", "GET", _openapi),
     ("/v2", "GET", _server),
     ("/v2/health/live", "GET", _live),

@@ -56,8 +56,9 @@ class Sink(Protocol):
     where `write` raises `Unreachable`.
     """
 
-    wants_pixels: bool
-    """Whether `write` gets a copy of the frame."""
+    @property
+    def wants_pixels(self) -> bool:
+        """Whether `write` gets a copy of the frame; it may change its mind."""
 
     def write(self, answer: Answer, pixels: Pixels | None) -> None:
         """Deliver one answer; UserError when it cannot be delivered."""

@@ -57,7 +57,7 @@ class Outbox:
         broken: Callable[[BaseException], None],
         backoff: Backoff | None = None,
     ) -> None:
-        self.name, self.wants_pixels = name, sink.wants_pixels
+        self.name = name
         self.error: UserError | None = None
         self._sink, self._tally, self._telemetry = sink, tally, telemetry
         self._max_age_ms, self._broken = max_age_ms, broken
@@ -70,6 +70,11 @@ class Outbox:
         self._closed = False
         self._last_words = STOPPING
         self._thread = Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def wants_pixels(self) -> bool:
+        """Whether the sink wants frames now."""
+        return self._sink.wants_pixels
 
     def start(self) -> None:
         """Start the thread."""
