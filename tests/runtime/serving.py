@@ -14,6 +14,8 @@ from edgemask_runtime.api.opening import control_of, open_door
 from edgemask_runtime.api.repository import Repository
 from edgemask_runtime.predictor import Served
 from edgemask_runtime.settings import DoorSettings
+from edgemask_runtime.telemetry import Telemetry
+from edgemask_runtime.web.dashboard import Dashboard
 
 WAIT_S = 60
 
@@ -51,3 +53,14 @@ def everything(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return b"".join(parts)
+
+
+@contextmanager
+def serving_dashboard(telemetry: Telemetry, settings: DoorSettings) -> Iterator[httpx.Client]:
+    """Serve the page alone, as the settings say."""
+    server = open_door("http", control_of({}, dashboard=Dashboard(telemetry)), settings)
+    try:
+        with httpx.Client(base_url=server.url, timeout=WAIT_S) as client:
+            yield client
+    finally:
+        server.close()

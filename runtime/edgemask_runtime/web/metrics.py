@@ -58,9 +58,7 @@ class _Counts(Collector):
         yield from self._machine()
 
     def _frames(self) -> Iterator[Metric]:
-        frames = CounterMetricFamily(
-            "edgemask_frames", "Frames by what became of them", labels=["pipeline", "outcome"]
-        )
+        frames = CounterMetricFamily("edgemask_frames", "Frames by what became of them", labels=["pipeline", "outcome"])
         suspicious = CounterMetricFamily("edgemask_suspicious", "Suspicious answers", labels=["pipeline"])
         state = GaugeMetricFamily("edgemask_pipeline_state", "1 for the state it is in", labels=["pipeline", "state"])
         for name, tally in self._pipelines.items():
