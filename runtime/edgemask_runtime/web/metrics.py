@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from edgemask_runtime import __version__
 from edgemask_runtime.api.doors import Door
+from edgemask_runtime.api.statistics import PARTS
 from edgemask_runtime.telemetry import BOUNDS_MS, Histogram, PipelineTally, SinkTally, State
 from edgemask_runtime.web.dashboard import Dashboard, loaded
 from edgemask_runtime.web.machine import powers, temperatures
@@ -108,11 +109,11 @@ class _Counts(Collector):
         requests = CounterMetricFamily("edgemask_requests", "Clients' requests", labels=["model", "outcome"])
         spent = CounterMetricFamily("edgemask_request_seconds", "Time they took", labels=["model", "part"])
         for door in self._doors:
-            counts = door.statistics
-            requests.add_metric([door.name, "answered"], counts.success.count)
-            requests.add_metric([door.name, "failed"], counts.fail.count)
-            for part, duration in counts.parts.items():
-                spent.add_metric([door.name, part], duration.ns / NS_PER_S)
+            counts = door.stats()["inference_stats"]
+            requests.add_metric([door.name, "answered"], counts["success"]["count"])
+            requests.add_metric([door.name, "failed"], counts["fail"]["count"])
+            for part in PARTS:
+                spent.add_metric([door.name, part], counts[part]["ns"] / NS_PER_S)
         yield from (requests, spent)
 
     def _events(self) -> Iterator[Metric]:
