@@ -41,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 KEPT = ROOT / "build" / "audit-table"
 SEED = 20260923
+EPS = ["8/255", "4/255"]
 HEADER = ("masks", "clean", "naive PGD", "adaptive", "Square", "corruptions", "worst of all", "gradient, robustness")
 Array = np.ndarray[Any, Any]
 
@@ -191,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("example", choices=CASES)
     parser.add_argument("--data", type=Path, required=True, help="an .npz with x and y, or the folder of faces")
     parser.add_argument("--images", type=int, help="how many, drawn with a fixed seed [all]")
-    parser.add_argument("--eps", nargs="+", default=["8/255", "4/255"])
+    parser.add_argument("--eps", nargs="+", default=EPS)
     parser.add_argument("--budget", choices=get_args(Budget), default="quick")
     parser.add_argument("--masks", nargs="+", help="these chains alone, such as 'jpeg + bit-depth:bits=4'")
     parser.add_argument("--workers", type=int, default=0)
@@ -206,8 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for eps in asked.eps:
             reports[eps].append(report := audited(case, chain, eps, frames, labels, how))
             print(eps, " | ".join(cells(report)), f"| {report['minutes']:.1f} min", file=sys.stderr, flush=True)
-    images = f" --images {asked.images}" if asked.images else ""
-    command = f"python -m benchmarks.audit_table {case.name} --data {asked.data.name}{images}"
+    given = [f"--images {asked.images}"] if asked.images else []
+    given += [f"--eps {' '.join(asked.eps)}"] if asked.eps != EPS else []
+    command = " ".join(["python -m benchmarks.audit_table", case.name, f"--data {asked.data.name}", *given])
     text = page(case, reports, command)
     if asked.write:
         written_into(asked.write, case.name, text)
