@@ -25,7 +25,7 @@ pytest.importorskip("pyautoattack")
 from .mnist import digits, lenet5
 
 pytestmark = [pytest.mark.heavy, pytest.mark.audit, pytest.mark.filterwarnings("ignore:pkg_resources")]
-LONGEST_S = 300
+LONGEST_S = 1800
 RECIPE = """schema = 1
 name = "digits"
 [model]
@@ -51,10 +51,10 @@ main()
 
 @pytest.fixture
 def home(tmp_path: Path) -> Folder:
-    """A recipe, its model and 33 digits, where `edgemask audit` is run."""
+    """A recipe, its model and 8 digits, where `edgemask audit` is run."""
     lenet5("cln", tmp_path / "net.onnx")
     (tmp_path / "edgemask.toml").write_text(RECIPE)
-    save(tmp_path, 33)
+    save(tmp_path, 8)
     return tmp_path
 
 
@@ -89,7 +89,7 @@ def test_a_ctrl_c_keeps_what_is_done_and_the_next_run_goes_on(home: Folder) -> N
     assert ended.returncode == 0, ended.stderr
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
     assert len(list((home / "out" / "kept").glob("*.npz"))) > len(kept)
-    assert json.loads((home / "out" / "audit.json").read_text())["n"] == 33
+    assert json.loads((home / "out" / "audit.json").read_text())["n"] == 8
 
 
 def test_an_engine_that_fails_in_the_middle_is_one_error(home: Folder) -> None:
