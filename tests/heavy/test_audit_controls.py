@@ -67,9 +67,9 @@ def test_a_gradient_killer_is_flagged_and_never_called_robust(training: str, kil
 
 
 def test_three_bits_are_broken_once_there_are_enough_images(tmp_path: Path) -> None:
-    """Of 128 digits so few are left that the interval ends below 10 %; of 48 it does not."""
+    """Auto-PGD leaves 16 of 256 digits, whose interval ends at 9.9 %; of 48 it leaves 3, and nothing can be said."""
     three = 'kind = "bit-depth"\nbits = 3\n[[steps]]\n'
-    report = audited(tmp_path, lenet5("cln", tmp_path / "net.onnx"), 128, three + NORMALISE)
+    report = audited(tmp_path, lenet5("cln", tmp_path / "net.onnx"), 256, three + NORMALISE)
     assert (report.verdict.gradient, report.verdict.robustness) == ("shattered", "BROKEN")
     assert report.worst.high < 0.1 < 0.9 < report.clean.low
 
@@ -86,6 +86,7 @@ def test_a_network_trained_on_a_thermometer_is_broken_behind_it(tmp_path: Path) 
     assert report.naive.value - report.adaptive.value > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("training", "eps"), [("cln", "25/255"), ("adv", "76/255")])
 def test_no_figure_lies_above_autoattacks_standard_or_pgd_20(training: str, eps: str, tmp_path: Path) -> None:
     """On the same 100 images at a bound of whole grey levels; one image, 1 %, may differ."""
