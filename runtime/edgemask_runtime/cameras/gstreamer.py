@@ -30,3 +30,4 @@ class GstreamerCamera(HelperCamera):
     def __init__(self, settings: GstreamerSettings, frame: FrameInput) -> None:
         options = {"kind": "gstreamer", "pipeline": settings.pipeline}
         super().__init__("gstreamer", frame.format, settings.timeout_s, settings.python, **options)
+        self.wait_for_offer()

@@ -52,16 +52,17 @@ class Handover:
         self._socket, self._where, self._frame, self._timeout_s = connected, where, frame.settled(), timeout_s
         self._lock, self._closed, self._waiting = Lock(), False, False
         self._held: set[int] = set()
+        self._accepted: tuple[Offer, memoryview] | None = None
         self._greeting = json.dumps({**asdict(self._frame), "version": VERSION, "options": options}).encode()
         self.lost = 0
 
     def __iter__(self) -> Iterator[Shot]:
         """Give each frame that is offered; its slot goes back when it is released."""
-        self._send(self._greeting)
-        packet, descriptors = self._received()
-        if packet is None:
+        if self._accepted is None:
+            self.open()
+        if self._accepted is None:
             return
-        offer, memory = self._accepted(packet, descriptors)
+        offer, memory = self._accepted
         read = converter(_format(offer), self._frame)
         expected: int | None = None
         while (packet := self._received()[0]) is not None:
@@ -75,6 +76,13 @@ class Handover:
                 captured_ns if captured_ns >= 0 else None,
                 partial(self._release, slot),
             )
+
+    def open(self) -> None:
+        """Wait for the offer, or for `close`."""
+        self._send(self._greeting)
+        packet, descriptors = self._received()
+        if packet is not None:
+            self._accepted = self._checked(packet, descriptors)
 
     def close(self) -> None:
         """End the iteration and let go of the producer."""
@@ -119,7 +127,7 @@ class Handover:
         waiting.register(self._socket, POLLIN)
         return bool(waiting.poll(self._timeout_s * 1000))
 
-    def _accepted(self, packet: bytes, descriptors: list[int]) -> tuple[Offer, memoryview]:
+    def _checked(self, packet: bytes, descriptors: list[int]) -> tuple[Offer, memoryview]:
         try:
             faults, said = Faults(self._where), self._parsed(packet)
             if "error" in said:

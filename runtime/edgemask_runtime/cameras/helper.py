@@ -35,6 +35,14 @@ class HelperCamera:
             self._process = _started(python, ours, theirs)
         self._handover = Handover(ours, where, frame, timeout_s, **options)
 
+    def wait_for_offer(self) -> None:
+        """Wait until it has a first frame. Why not later: starting takes seconds on a small board, and is no stall."""
+        try:
+            self._handover.open()
+        except BaseException:
+            self.close()
+            raise
+
     def __iter__(self) -> Iterator[Shot]:
         """Give its frames; SourceLost with the helper's own words when there are no more."""
         try:

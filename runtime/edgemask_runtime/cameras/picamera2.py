@@ -28,3 +28,4 @@ class Picamera2Camera(HelperCamera):
     def __init__(self, settings: Picamera2Settings, frame: FrameInput) -> None:
         options = {"kind": "picamera2", "camera": settings.camera, "fps": settings.fps}
         super().__init__("picamera2", frame.format, settings.timeout_s, settings.python, **options)
+        self.wait_for_offer()
