@@ -10,6 +10,7 @@ that a busy machine hurts all alike.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,12 +25,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fast_path import bundle, identity, mobilenet, raw
-from benchmarks.serving.clients import FRAME, ways
+from benchmarks.serving.clients import FRAME, check_identity, ways
 from benchmarks.serving.servers import SERVERS, Running, pss_mb, running
 
 MODELS = {"identity": identity, "mobilenet": mobilenet}
 LEAST = 5
-STARTS = 3
 ALONE = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
 
 
@@ -53,7 +53,7 @@ class Way:
                 ask()
             before, times, begin_s = self.cpu_ns(), [list[float]() for _ in asks], time.perf_counter()
             threads = [
-                threading.Thread(target=_ask, args=(ask, taken, seconds))
+                threading.Thread(target=_ask, args=(ask, taken, seconds, max(1, LEAST // clients)))
                 for ask, taken in zip(asks, times, strict=True)
             ]
             for thread in threads:
@@ -68,9 +68,9 @@ class Way:
             self.quantiles_us.append(np.percentile(times[0], [50, 99]))
 
 
-def _ask(ask: Callable[[], Any], times_us: list[float], seconds: float) -> None:
+def _ask(ask: Callable[[], Any], times_us: list[float], seconds: float, least: int) -> None:
     end_s = time.perf_counter() + seconds
-    while time.perf_counter() < end_s or len(times_us) < LEAST:
+    while time.perf_counter() < end_s or len(times_us) < least:
         begin = time.perf_counter_ns()
         ask()
         times_us.append((time.perf_counter_ns() - begin) / 1000)
@@ -78,6 +78,8 @@ def _ask(ask: Callable[[], Any], times_us: list[float], seconds: float) -> None:
 
 def main() -> None:
     options = _options()
+    # Why: the servers are to end with it, however it ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for name in options.model:
         with tempfile.TemporaryDirectory() as folder:
             _compare(name, Path(folder), options)
@@ -88,6 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--starts", type=int, default=3, help="cold starts, of which the best counts")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--only", nargs="+", default=list(SERVERS), choices=SERVERS)
     return parser.parse_args()
@@ -100,7 +103,7 @@ def _compare(name: str, folder: Path, options: argparse.Namespace) -> None:
     alone_mb = _alone_mb(folder / f"{name}.onnx")
     print(f"\n## {name}: ONNX Runtime alone {alone_mb:.0f} MB PSS", flush=True)
     with ExitStack() as ending:
-        servers = {server: _started(server, folder, name, ending) for server in options.only}
+        servers = {server: _started(server, folder, name, options.starts, ending) for server in options.only}
         alive = {server: found for server, found in servers.items() if found}
         found = [_in_process(model)]
         found += [
@@ -109,7 +112,7 @@ def _compare(name: str, folder: Path, options: argparse.Namespace) -> None:
             if server != "edgemask, HTTP only"
             for way, opened in ways(server, at, name).items()
         ]
-        _measure(found, options)
+        _measure(found, name, options)
         _show(found, options)
         print("\n| server | cold start s | PSS MB | over ONNX Runtime alone |\n|---|---|---|---|")
         for server, at in alive.items():
@@ -118,15 +121,15 @@ def _compare(name: str, folder: Path, options: argparse.Namespace) -> None:
             )
 
 
-def _started(server: str, folder: Path, name: str, ending: ExitStack) -> Running | None:
-    """The server, the best of three cold starts; None where it does not start."""
+def _started(server: str, folder: Path, name: str, starts: int, ending: ExitStack) -> Running | None:
+    """The server, with the best of its cold starts; None where it does not start."""
     try:
         log, times_s = folder / f"{server}.log", []
-        for _ in range(STARTS - 1):
+        for _ in range(starts - 1):
             with running(SERVERS[server](folder, name), log) as first:
                 times_s.append(first.cold_start_s)
         last = ending.enter_context(running(SERVERS[server](folder, name), log))
-        last.cold_start_s = min(*times_s, last.cold_start_s)
+        last.cold_start_s = min([*times_s, last.cold_start_s])
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         print(f"{server}: {error}", file=sys.stderr)
         return None
@@ -151,11 +154,14 @@ class _Plain:
         pass
 
 
-def _measure(found: list[Way], options: argparse.Namespace) -> None:
+def _measure(found: list[Way], name: str, options: argparse.Namespace) -> None:
     for way in list(found):
         try:
             way.turn(1, 0.3)
-        except (RuntimeError, OSError, StopIteration) as error:
+            if name == "identity":
+                with way.open() as ask:
+                    check_identity(way.name, ask())
+        except (RuntimeError, OSError, StopIteration, ValueError, KeyError) as error:
             print(f"{way.server}, {way.name}: {str(error)[:300]}", file=sys.stderr)
             found.remove(way)
         way.cpu_us.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -116,45 +115,12 @@ def edgemask_http(folder: Path, name: str) -> Started:
 
 
 def triton(folder: Path, name: str) -> Started:
-    python = Path(python_of("triton"))
-    packages = next(python.parent.parent.glob("lib/python3.*/site-packages"))
-    home = packages / "pytriton" / "tritonserver"
-    stubs = home / "python_backend_stubs" / packages.parent.name.removeprefix("python")
-    models = folder / "triton"
-    (models / name / "1").mkdir(parents=True, exist_ok=True)
-    (models / name / "1" / "model.py").write_bytes((PEERS / "triton_model.py").read_bytes())
-    stub = home / "backends" / "python" / "triton_python_backend_stub"
-    if not stub.exists():
-        shutil.copy(stubs / stub.name, stub)
-    (models / name / "config.pbtxt").write_text(_triton_config(name, folder / f"{name}.onnx", packages))
-    http, grpc = free_port(), free_port()
-    options = {
-        "model-repository": models,
-        "model-control-mode": "explicit",
-        "load-model": name,
-        "backend-directory": home / "backends",
-        "http-port": http,
-        "grpc-port": grpc,
-        "http-address": "127.0.0.1",
-        "grpc-address": "127.0.0.1",
-        "allow-metrics": "false",
-        "log-info": "false",
-    }
-    environment = {"PYTHONPATH": str(packages), "LD_LIBRARY_PATH": str(Path(sys.base_prefix) / "lib")}
-    command = [str(home / "bin" / "tritonserver"), *(f"--{option}={value}" for option, value in options.items())]
-    return Started(command, "/v2/health/ready", http, grpc, environment=environment)
-
-
-def _triton_config(name: str, file: Path, packages: Path) -> str:
-    kind, dims = ("TYPE_FP32", "1000") if name == "mobilenet" else ("TYPE_UINT8", "224, 224, 3")
-    return (
-        f'name: "{name}"\nbackend: "python"\nmax_batch_size: 8\n'
-        'input [{ name: "frame", data_type: TYPE_UINT8, dims: [224, 224, 3] }]\n'
-        f'output [{{ name: "out", data_type: {kind}, dims: [{dims}] }}]\n'
-        "instance_group [{ count: 1, kind: KIND_CPU }]\n"
-        f'parameters {{ key: "packages" value: {{ string_value: "{packages}" }} }}\n'
-        f'parameters {{ key: "file" value: {{ string_value: "{file}" }} }}\n'
-    )
+    python, (http, grpc) = Path(python_of("triton")), (free_port(), free_port())
+    command = [str(python), str(PEERS / "triton_server.py"), str(folder / f"{name}.onnx"), name, str(http), str(grpc)]
+    # Why the library's path: its backend would load the system's Python under this one's modules.
+    library = {"LD_LIBRARY_PATH": str(Path(sys.base_prefix) / "lib")}
+    found = {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+    return Started(command, f"/v2/models/{name}/ready", http, grpc, environment=library | found)
 
 
 def mlserver(folder: Path, name: str) -> Started:
@@ -198,13 +164,15 @@ SERVERS: dict[str, Callable[[Path, str], Started]] = {
 @contextmanager
 def running(started: Started, log: Path) -> Iterator[Running]:
     """Start it, wait until it is ready, and end it and all of its children."""
+    # Why without: a user's Python keeps compiled modules, and the second start of several has them.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     begin_s = time.perf_counter()
     with log.open("wb") as said:
         process = subprocess.Popen(
             started.command,
             stdout=said,
             stderr=said,
-            env={**os.environ, **started.environment},
+            env={**inherited, **started.environment},
             start_new_session=True,
         )
     try:
