@@ -87,6 +87,7 @@ def test_a_network_trained_on_a_thermometer_is_broken_behind_it(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("training", "eps"), [("cln", "25/255"), ("adv", "76/255")])
 def test_no_figure_lies_above_autoattacks_standard_or_pgd_20(training: str, eps: str, tmp_path: Path) -> None:
     """On the same 100 images at a bound of whole grey levels; one image, 1 %, may differ."""

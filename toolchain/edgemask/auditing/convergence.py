@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -62,7 +63,9 @@ class _Watched:
 
 def _traced(target: Target, defence: Defence, frames: Pixels, labels: Labels, attack: Attack) -> Trace:
     watched = _Watched(defence, labels)
-    attack.run(replace(target, defence=cast(Defence, watched)), frames, labels, SEED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        attack.run(replace(target, defence=cast(Defence, watched)), frames, labels, SEED)
     is_auto = isinstance(attack, Apgd)
     draws = attack.draws if isinstance(attack, Apgd) and defence.entropy_bytes else 1
     # Auto-PGD looks at the clean frames first.
