@@ -118,7 +118,10 @@ class Soak:
         mqtt = MQTT.format(port=self.broker.port) if self.broker else ""
         (self.folder / "edgemaskd.toml").write_text(SETTINGS.format(camera=self.camera.port, mqtt=mqtt))
         command = [sys.executable, "-m", "edgemask_runtime.daemon", "run", "edgemaskd.toml"]
-        with subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, text=True) as self.daemon:
+        # As the systemd units have it: threads that come and go would leave an arena each behind.
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
+        pipes = {"stderr": subprocess.PIPE, "env": environment, "cwd": self.folder}
+        with subprocess.Popen(command, text=True, **pipes) as self.daemon:
             try:
                 return self._troubled()
             finally:
