@@ -100,7 +100,7 @@ def test_no_figure_lies_above_autoattacks_standard_or_pgd_20(training: str, eps:
     threat = Threat("linf", parse_eps(eps))
     target = setting_of(read_recipe(tmp_path / "edgemask.toml"), images).target(threat)
     x, y, model = planar(images), torch.from_numpy(labels), view(target.defence, "exact", 1, 0)
-    peer = AutoAttack(model, norm="Linf", eps=threat.eps, version="standard", device="cpu", verbose=False)
+    peer = AutoAttack(model, norm="Linf", eps=threat.eps, version="standard", device="cpu")
     moved = {"AutoAttack": peer.run_standard_evaluation(x, y)[0]}
     whole = PyTorchModel(model, bounds=(0, 1), device="cpu")
     moved["PGD-20"] = LinfPGD(steps=20)(whole, x, y, epsilons=threat.eps)[1]
