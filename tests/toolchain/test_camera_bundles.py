@@ -16,7 +16,9 @@ import edgemask
 from edgemask.errors import UserError
 from edgemask.recipe import read_recipe
 from edgemask.suggest import parse_frame
-from edgemask_runtime.api.oip import RequestError, decode, metadata
+from edgemask_runtime.api.doors import Door
+from edgemask_runtime.api.errors import RequestError
+from edgemask_runtime.api.oip import decode
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.formats import Format
 from edgemask_runtime.images import read_frame
@@ -65,7 +67,7 @@ def test_the_manifest_states_the_format(bundle: Bundle) -> None:
     frame = bundle.manifest.frame
     assert (frame.raw, frame.height, frame.width) == (True, 64, 96)
     assert frame.shape == ((96, 128) if frame.colour == "nv12" else (64, 192))
-    assert metadata(bundle.manifest, "1")["inputs"][0]["shape"][1:] == list(frame.shape)
+    assert Door("camera", Predictor.open(bundle)).metadata()["inputs"][0]["shape"][1:] == list(frame.shape)
 
 
 def test_the_daemon_answers_a_video_as_the_predictor_answers_its_planes(bundle: Bundle, video: Path) -> None:
