@@ -99,7 +99,7 @@ class PipelineSettings:
     sinks: tuple[SinkPart, ...] = ()
     max_age_ms: int | None = field(default=None, metadata=between(1, 3_600_000))
     thresholds: dict[str, float] = field(default_factory=dict)
-    stall_s: float = field(default=5.0, metadata=between(0.1, 3600))
+    stall_s: float = field(default=10.0, metadata=between(0.1, 3600))
     max_frames: int | None = field(default=None, metadata=between(1, 2**53))
 
 
