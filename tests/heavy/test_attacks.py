@@ -155,14 +155,12 @@ def test_more_draws_give_a_steadier_gradient(tmp_path: Path) -> None:
 def test_the_worst_case_of_each_image_is_chosen_by_some_draws_and_judged_by_others(
     chosen: Any, judged: Any, clean: Any
 ) -> None:
-    nothing = np.zeros((6, 1, 1, 1), np.uint8)
-    outcomes = [Outcome(nothing, *pair, 0.0) for pair in zip(chosen, judged, strict=True)]
-    worst = _worst(outcomes, clean)
+    worst = _worst([(clean, clean), *zip(chosen, judged, strict=True)])
     for image in range(6):
         least, share = clean[image], clean[image]
-        for outcome in outcomes:
-            if outcome.chosen[image] < least:
-                least, share = outcome.chosen[image], outcome.judged[image]
+        for by_some, by_others in zip(chosen, judged, strict=True):
+            if by_some[image] < least:
+                least, share = by_some[image], by_others[image]
         assert worst[image] == share
 
 

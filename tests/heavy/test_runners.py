@@ -151,7 +151,7 @@ def test_the_command_finds_the_same_on_a_cluster_of_its_own(home: Path, tmp_path
 
 @pytest.mark.parametrize(
     ("runner", "message"),
-    [("processes", "died 4 times, each time with its process"), ("ray", "died 4 times on the cluster")],
+    [("processes", "died 4 times, each time with its process"), ("ray", "lost on the cluster")],
 )
 def test_a_job_that_always_dies_is_one_error(
     runner: str, message: str, home: Path, tmp_path: Path, request: pytest.FixtureRequest

@@ -100,13 +100,20 @@ def _given(ray: Any, ready: Any) -> Outcome:
     try:
         outcome: Outcome = ray.get(ready)
     except ray.exceptions.RayTaskError as error:
+        # Why the cause: a job whose setting got lost on its way comes as an error of the job's own.
+        if isinstance(error.cause, ray.exceptions.RayError):
+            raise _lost(error.cause) from error
         raise (error.cause if isinstance(error.cause, UserError) else error) from None
     except ray.exceptions.RayError as error:
-        raise UserError(
-            f"a job died {RETRIES + 1} times on the cluster: {one_line(error)}",
-            "`ray status` and the cluster's logs say why, mostly memory; what was found before is kept",
-        ) from error
+        raise _lost(error) from error
     return outcome
+
+
+def _lost(error: Exception) -> UserError:
+    return UserError(
+        f"a job was lost on the cluster, which tried it {RETRIES + 1} times at most: {one_line(error)}",
+        "`ray status` and the cluster's logs say why, mostly memory; what was found before is kept",
+    )
 
 
 def _execute(wanted: tuple[tuple[str, str], ...], setting: Setting, job: Job) -> Outcome:
