@@ -69,6 +69,8 @@ def test_a_picture_that_nobody_takes_is_never_decoded(monkeypatch: pytest.Monkey
     with multipart_server(pace) as server, camera(f"http://127.0.0.1:{server.server_port}/cam?pw=hidden") as opened:
         pace.admit(30)
         shots = list(islice(opened, 1))
+        pace.admit(10)
+        wait_for(lambda: opened._shot and opened.lost)
         pace.over = True
         pace.admit(1)
         assert shots[0].read().shape == FRAME.shape
