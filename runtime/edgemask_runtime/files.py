@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from edgemask_runtime.errors import UserError
 
@@ -26,19 +29,27 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
 
     The file has the rights `mode`, less the umask, before the first byte is in it.
     """
+    with replacing(path, mode=mode) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """As `write_atomic`, for what is written piece by piece: the file lies at `path` when the block ends well."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _write_synced(beside, data, mode)
+        with open(beside, "w+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot write: {error.strerror}", hint="check the folder and its rights") from error
+        raise UserError(f"{path}: cannot write: {error.strerror}", hint=_mend(error)) from error
     finally:
         with suppress(OSError):
             beside.unlink()
 
 
-def _write_synced(path: Path, data: bytes, mode: int) -> None:
-    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _mend(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "make room there, and run it again" if full else "check the folder and its rights"

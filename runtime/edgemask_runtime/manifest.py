@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgemask_runtime.archive import MAX_BYTES, NAME, SHA256, FileRecord
 from edgemask_runtime.engines import ENGINES
 from edgemask_runtime.entropy import GENERATORS
 from edgemask_runtime.errors import closest
@@ -16,9 +17,6 @@ from edgemask_runtime.formats import Format, problems
 from edgemask_runtime.strict_json import Faults, Rule, between, matching, parse, structure
 
 MANIFEST, EVIDENCE = "manifest.json", "evidence.json"
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-SHA256 = r"[0-9a-f]{64}"
-MAX_BYTES = 1 << 31
 OutputRole = Literal[
     "raw",
     "probabilities",
@@ -44,14 +42,6 @@ CAN_NEEDS: dict[CanMessage, frozenset[OutputRole]] = {
 STANDARD_ID, EXTENDED_ID = 0x7FF, 0x1FFFFFFF
 Provider = Literal["cpu", "cuda", "tensorrt"]
 DETECTION: tuple[OutputRole, ...] = ("boxes", "scores", "classes", "count")
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A file of the bundle: the digest and the size that it must have."""
-
-    sha256: str = field(metadata=matching(SHA256))
-    bytes: int = field(metadata=between(0, MAX_BYTES))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from edgemask_runtime.addresses import SHAPE, Address, is_address
+from edgemask_runtime.archive import NAME
 from edgemask_runtime.cameras import CAMERAS, camera_settings
 from edgemask_runtime.engines import ENGINES
 from edgemask_runtime.errors import UserError, closest
 from edgemask_runtime.files import read_bytes
-from edgemask_runtime.manifest import NAME
 from edgemask_runtime.sinks import SINKS, sink_settings
 from edgemask_runtime.strict_json import Faults, Rule, between, matching, parse, parse_number, structure
 

@@ -215,7 +215,7 @@ def test_a_file_that_changes_after_opening_is_noticed(path: Path, tmp_path: Path
     copy.write_bytes(path.read_bytes())
     bundle = Bundle.open(copy)
     rewritten(path, copy, [("model.onnx", b"other")])
-    with pytest.raises(UserError, match="digest"):
+    with pytest.raises(UserError, match="bytes that are stated"):
         bundle.read("model.onnx")
 
 

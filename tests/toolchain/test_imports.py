@@ -16,8 +16,8 @@ MODULES = sorted([*HOST.rglob("*.py"), *DEVICE.rglob("*.py")])
 SOURCES = sorted(path for name in ("examples", "benchmarks", "tests") for path in (ROOT / name).rglob("*.py"))
 
 SHARED = {
-    *"answers bundle detections engines entropy errors files formats images keys labels manifest predictor".split(),
-    *"probe strict_json".split(),
+    *"answers archive bundle detections engines entropy errors files formats images keys labels manifest".split(),
+    *"predictor probe release strict_json".split(),
 }
 """What the toolchain may take from the runtime."""
 NEVER_ON_THE_DEVICE = {"edgemask", "onnx", "tensorflow", "torch", "typer", "flatbuffers"}

@@ -16,8 +16,9 @@ from edgemask.chain import Chain, Tail
 from edgemask.errors import Faults, UserError, structure
 from edgemask.models import METADATA_KEY, Model, read_model
 from edgemask.steps import Role, Step
+from edgemask_runtime.archive import NAME
 from edgemask_runtime.bundle import EntropyInput, FrameInput, KeyInput, OutputRecord, SourceRecord
-from edgemask_runtime.manifest import NAME, check_frame
+from edgemask_runtime.manifest import check_frame
 from edgemask_runtime.strict_json import matching, parse
 
 FRAME, ENTROPY, KEY = "frame", "entropy", "key"

@@ -18,9 +18,10 @@ from edgemask.models import Format as ModelFormat
 from edgemask.params import param
 from edgemask.quantisation.options import PrecisionEntry
 from edgemask.steps import Map, Output, Rewrite, Role, Step, Wrap, kinds_of, registry
+from edgemask_runtime.archive import NAME
 from edgemask_runtime.files import read_bytes
 from edgemask_runtime.formats import Format, problems
-from edgemask_runtime.manifest import EXTENDED_ID, NAME, CanMessage, CanRecord, Provider, check_can, is_offset
+from edgemask_runtime.manifest import EXTENDED_ID, CanMessage, CanRecord, Provider, check_can, is_offset
 from edgemask_runtime.strict_json import matching
 
 MAX_RECIPE_BYTES = 1 << 20

@@ -1,0 +1,284 @@
+"""The release: what `edgemask build` makes for a board and `edgemask flash` takes there, one signed archive.
+
+Only the standard library is needed: the first install on a board reads its release from the runtime's own wheel.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import calendar
+import dataclasses
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from edgemask_runtime.archive import NAME, SHA256, Archive, FileRecord, Kind, file_records, open_archive, pack
+from edgemask_runtime.files import replacing
+from edgemask_runtime.strict_json import LARGEST_EXACT, Faults, Rule, between, matching, parse, structure
+
+SUFFIX = ".release"
+MANIFEST, SIGNATURE = "release.json", "signature.json"
+SETTINGS, SBOM, DBC, EVIDENCE = "settings.toml", "sbom.cdx.json", "edgemask.dbc", "evidence.json"
+MODELS, WHEELS, UNITS = "models/", "wheels/", "units/"
+BUNDLE_MANIFEST = "manifest.json"
+PART = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}"
+FOLDERS = f"({MODELS}|{WHEELS}|{UNITS})"
+KEY_ID = r"[0-9a-f]{16}"
+PYTHON = r"3\.[0-9]{1,2}"
+KEY_BYTES, SIGNATURE_BYTES = 32, 64
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+HINT = "build the release again with `edgemask build`"
+KIND = Kind(
+    "release", f"{FOLDERS}?{PART}", "`edgemask build RECIPE --target T` makes one", "copy it again or build it again"
+)
+INNER = Kind("bundle", NAME, "", HINT)
+
+
+def seconds(moment: str) -> int:
+    """Seconds since 1970 of a moment as a release states it; ValueError where it is none."""
+    parsed = time.strptime(moment, MOMENT)
+    if time.strftime(MOMENT, parsed) != moment:
+        raise ValueError(moment)
+    return calendar.timegm(parsed)
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return seconds(text) >= 0
+    except ValueError:
+        return False
+
+
+def is_encoded(text: str, size: int) -> bool:
+    """Whether the text is the Base64 of so many bytes, in the one way that they are written."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        return False
+    return len(raw) == size and base64.b64encode(raw).decode() == text
+
+
+def _all_match(pattern: str) -> dict[str, Rule]:
+    return Rule(f"texts like {pattern}", lambda texts: all(re.fullmatch(pattern, text) for text in texts)).metadata
+
+
+MOMENT_RULE = Rule("a moment in UTC: 2027-01-31T00:00:00Z", _is_moment).metadata
+PUBLIC_KEYS = Rule(f"Base64 of {KEY_BYTES} bytes each", lambda keys: all(is_encoded(key, KEY_BYTES) for key in keys))
+VALUE = Rule(f"Base64 of {SIGNATURE_BYTES} bytes", lambda text: is_encoded(text, SIGNATURE_BYTES))
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A bundle in the release, and the digest of its payload: of its manifest, which evidence is no part of."""
+
+    file: str = field(metadata=matching(f"{MODELS}{NAME}"))
+    payload: str = field(metadata=matching(SHA256))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the runtime needs under one version of Python: wheels of the release, packages of the board's own."""
+
+    wheels: tuple[str, ...] = field(metadata=_all_match(f"{WHEELS}{PART}"))
+    system: tuple[str, ...] = field(metadata=_all_match(NAME))
+
+
+@dataclass(frozen=True)
+class KeyChanges:
+    """How the keys that a device trusts change with this release: raw public keys in Base64, ids of revoked ones."""
+
+    add: tuple[str, ...] = field(default=(), metadata=PUBLIC_KEYS.metadata)
+    revoke: tuple[str, ...] = field(default=(), metadata=_all_match(KEY_ID))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseManifest:
+    """What is signed: what the release is, where it may run, and the digest of every file in it.
+
+    `boards` are "compatible" strings of device trees, none for any board; `glibc` is the lowest that the wheels run
+    with, `memory_mb` what the daemon is given. `environments` has one entry for each version of Python ("3.11").
+    `date` is SOURCE_DATE_EPOCH where that was set: no device's clock can be before it.
+    """
+
+    schema: Literal[1]
+    name: str = field(metadata=matching(NAME))
+    version: str = field(metadata=matching(r"[A-Za-z0-9][A-Za-z0-9 ._+~-]{0,63}"))
+    serial: int = field(metadata=between(1, LARGEST_EXACT))
+    min_serial: int = field(metadata=between(1, LARGEST_EXACT))
+    date: str | None = field(metadata=MOMENT_RULE)
+    expires: str | None = field(metadata=MOMENT_RULE)
+    target: str = field(metadata=matching(NAME))
+    arch: Literal["any", "aarch64", "x86_64", "armv7l"]
+    boards: tuple[str, ...] = field(metadata=_all_match(r"[a-z0-9][a-z0-9._+-]*,[a-z0-9._+-]+"))
+    glibc: str = field(metadata=matching(r"2\.[0-9]{1,3}"))
+    memory_mb: int = field(metadata=between(1, 1 << 20))
+    environments: dict[str, Environment]
+    engine: Literal["onnxruntime", "litert", "tflite"]
+    models: dict[str, ModelEntry]
+    settings: Literal["settings.toml"]
+    units: tuple[str, ...] = field(metadata=_all_match(f"{UNITS}{PART}"))
+    keys: KeyChanges
+    files: dict[str, FileRecord]
+    tools: dict[str, str]
+
+    def to_json(self) -> str:
+        """The canonical text: sorted keys, ASCII, a newline at the end."""
+        return _canonical(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, where: str = MANIFEST) -> ReleaseManifest:
+        """Read and check the text; one UserError names every fault as `where: $.path: value; allowed; did you mean`."""
+        faults = Faults(where)
+        manifest: ReleaseManifest | None = structure(cls, parse(text, where), "$", faults)
+        if manifest is not None:
+            _check_together(manifest, faults)
+        if manifest is None or faults:
+            raise faults.error(HINT)
+        return manifest
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A signature of release.json: the id of the key that made it, and Base64 of the signature."""
+
+    key: str = field(metadata=matching(KEY_ID))
+    algorithm: Literal["ed25519"]
+    signature: str = field(metadata=VALUE.metadata)
+
+
+@dataclass(frozen=True)
+class _Signatures:
+    schema: Literal[1]
+    signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release whose every byte is accounted for; whether its signatures hold is for `trust` to say.
+
+    `signed` is release.json as it is in the archive.
+    """
+
+    path: Path
+    manifest: ReleaseManifest
+    signatures: tuple[Signature, ...]
+    signed: bytes
+
+    @classmethod
+    def open(cls, path: Path | str) -> Release:
+        """Check the whole archive and return it; UserError names the faulty file and what to do."""
+        where = Path(path)
+        with open_archive(where, KIND) as archive:
+            archive.check_canonical()
+            text = archive.text(MANIFEST)
+            manifest = ReleaseManifest.from_json(text, f"{where}: {MANIFEST}")
+            signatures = _signatures(archive.text(SIGNATURE), f"{where}: {SIGNATURE}")
+            archive.check_files(manifest.files, {MANIFEST, SIGNATURE})
+            for model in manifest.models.values():
+                _check_payload(archive, model, where)
+        return cls(where, manifest, signatures, text.encode())
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """A file's content, piece by piece, checked again: UserError at the end if the archive changed meanwhile."""
+        with open_archive(self.path, KIND) as archive:
+            yield from archive.chunks(name, self.manifest.files[name])
+
+    def read(self, name: str) -> bytes:
+        """A file's content, checked again."""
+        return b"".join(self.chunks(name))
+
+
+def payload_digest(manifest: ReleaseManifest) -> str:
+    """The sha256 of what a release holds, apart from what was measured on the machine that built it.
+
+    Evidence is left out, and a model counts with the payload of its bundle instead of its file.
+    """
+    values = dataclasses.asdict(manifest)
+    left_out = {EVIDENCE, *(model.file for model in manifest.models.values())}
+    values["files"] = {name: record for name, record in values["files"].items() if name not in left_out}
+    return hashlib.sha256(_canonical(values).encode()).hexdigest()
+
+
+def signatures_json(signatures: Sequence[Signature]) -> str:
+    """The text of signature.json."""
+    return _canonical(dataclasses.asdict(_Signatures(1, tuple(signatures))))
+
+
+def pack_release(
+    to: IO[bytes],
+    manifest: ReleaseManifest,
+    files: Mapping[str, bytes | Path],
+    signatures: Sequence[Signature],
+) -> None:
+    """Write the archive: the same arguments give the same bytes on any machine.
+
+    ValueError when the manifest's records are not those of `files`.
+    """
+    if file_records(files) != manifest.files:
+        raise ValueError("the manifest's records are not those of the files")
+    texts = {MANIFEST: manifest.to_json(), SIGNATURE: signatures_json(signatures)}
+    pack({**files, **{name: text.encode() for name, text in texts.items()}}, to)
+
+
+def write_release(
+    path: Path,
+    manifest: ReleaseManifest,
+    files: Mapping[str, bytes | Path],
+    signatures: Sequence[Signature],
+) -> None:
+    """Write what `pack_release` gives: the file at `path` is the old one or the whole new one."""
+    with replacing(path) as file:
+        pack_release(file, manifest, files, signatures)
+
+
+def _canonical(values: dict[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+
+def _signatures(text: str, where: str) -> tuple[Signature, ...]:
+    faults = Faults(where)
+    found: _Signatures | None = structure(_Signatures, parse(text, where), "$", faults)
+    if found is None or faults:
+        raise faults.error(HINT)
+    return found.signatures
+
+
+def _check_payload(archive: Archive, model: ModelEntry, path: Path) -> None:
+    with open_archive(path / model.file, INNER, archive.open(model.file)) as inner:
+        if hashlib.sha256(inner.text(BUNDLE_MANIFEST).encode()).hexdigest() != model.payload:
+            raise archive.broken(f"{model.file} does not have the payload that is stated")
+
+
+def _check_together(manifest: ReleaseManifest, faults: Faults) -> None:
+    """Check what no field can know alone."""
+    if manifest.min_serial > manifest.serial:
+        faults.add("$.min_serial", f"value {manifest.min_serial}", allowed=f"1 to serial, {manifest.serial}")
+    for path, named, pattern in (
+        ("$.models", manifest.models, NAME),
+        ("$.environments", manifest.environments, PYTHON),
+    ):
+        if not named:
+            faults.add(path, "nothing in it", allowed="one or more")
+        for name in named:
+            if not re.fullmatch(pattern, name):
+                faults.add(f"{path}.{name}", "not such a name", allowed=f"text like {pattern}")
+    _check_files(manifest, faults)
+
+
+def _check_files(manifest: ReleaseManifest, faults: Faults) -> None:
+    """The files are those that something names, and whatever is named is among them, once."""
+    wheels = {wheel for environment in manifest.environments.values() for wheel in environment.wheels}
+    models = [model.file for model in manifest.models.values()]
+    if len(set(models)) < len(models):
+        faults.add("$.models", "two models have the same file")
+    named = {SETTINGS, SBOM, EVIDENCE, *wheels, *models, *manifest.units}
+    for name in sorted(named - manifest.files.keys()):
+        faults.add(f"$.files.{name}", "missing")
+    for name in sorted(manifest.files.keys() - named - {DBC}):
+        faults.add(f"$.files.{name}", "nothing names it")
