@@ -115,7 +115,10 @@ class Settings:
 
 
 def read_settings(path: Path) -> Settings:
-    """Read and check a TOML or JSON file; one UserError names every fault. Its paths are relative to its folder."""
+    """Read and check a TOML or JSON file; one UserError names every fault.
+
+    Its paths are relative to its folder; of a link, to the folder of what it points to.
+    """
     text = _text(path)
     faults = Faults(str(path))
     parsed = parse(text, str(path)) if path.suffix == ".json" else _parse_toml(text, path)
@@ -124,7 +127,7 @@ def read_settings(path: Path) -> Settings:
         check_together(settings, faults)
     if settings is None or faults:
         raise faults.error(HINT)
-    return rebased(settings, path.absolute().parent)
+    return rebased(settings, path.resolve().parent)
 
 
 def check_together(settings: Settings, faults: Faults) -> None:

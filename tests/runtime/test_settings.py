@@ -69,6 +69,14 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert list(named(pipeline.sinks)) == ["jsonl", "jsonl-2"]
 
 
+def test_paths_of_a_link_are_relative_to_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "slot").mkdir()
+    (tmp_path / "slot" / "settings.toml").write_text(GOOD)
+    (tmp_path / "current").symlink_to("slot")
+    (tmp_path / "edgemaskd.toml").symlink_to(tmp_path / "current" / "settings.toml")
+    assert read_settings(tmp_path / "edgemaskd.toml") == read_settings(tmp_path / "slot" / "settings.toml")
+
+
 def test_json_says_the_same(tmp_path: Path) -> None:
     source = {"kind": "folder", "path": "/photos"}
     document = {
