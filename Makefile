@@ -7,10 +7,10 @@ recipe ?= examples/driver-id/edgemask.toml
 target ?= host
 faces := build/faces
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint .constraints.txt
-LIGHT := --editable ./runtime[onnxruntime,litert,images] --editable .
-ALL := --editable ./runtime[onnxruntime,litert,images,video,v4l2,grpc,mqtt,can] --editable .[dev]
+LIGHT := --editable ./runtime[onnxruntime,litert,images,install] --editable .
+ALL := --editable ./runtime[onnxruntime,litert,images,video,v4l2,grpc,mqtt,can,install] --editable .[dev]
 HEAVY := .venv-heavy
-HEAVY_ALL = --editable ./runtime[onnxruntime,litert,images,video,v4l2] --editable .[test,$(HEAVY_EXTRAS)]
+HEAVY_ALL = --editable ./runtime[onnxruntime,litert,images,video,v4l2,install] --editable .[test,$(HEAVY_EXTRAS)]
 HEAVY_EXTRAS = $*
 # tritonclient wants an older one.
 LOOSE_serving := ml_dtypes

@@ -78,7 +78,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             copy.parent.mkdir(exist_ok=True)
             shutil.copy(source, copy)
-    runtime = f"{sources / 'runtime'}[onnxruntime,litert,images]"
+    runtime = f"{sources / 'runtime'}[onnxruntime,litert,images,install]"
     pins = ("--constraint", ROOT / ".constraints.txt")
     run(sys.executable, *PIP, "wheel", "--wheel-dir", folder, *pins, runtime, sources, cwd=folder)
     return folder

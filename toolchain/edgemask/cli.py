@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from edgemask import __version__
+from edgemask import __version__, key_commands
 
 app = typer.Typer(
     help="Bake gradient-masking preprocessing into vision models, prove what it cuts, and pack the result for devices.",
@@ -394,6 +394,10 @@ def build(
         audits=audit,
     )
     typer.echo(as_json(built_values(built)) if json else built_text(built))
+
+
+for command in (key_commands.keygen, key_commands.keys):
+    app.command()(command)
 
 
 def main() -> None:

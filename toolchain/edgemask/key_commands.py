@@ -1,0 +1,42 @@
+"""The verbs of `edgemask` for the keys that sign releases."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def keygen(
+    name: Annotated[str | None, typer.Argument(help="The key's name: release, if not stated.")] = None,
+    development: Annotated[bool, typer.Option("--development", help="The key of builds that are only tried.")] = False,
+    passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for a passphrase for the key file.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a key that signs releases; an existing one is never overwritten."""
+    from edgemask import signing
+    from edgemask.listing import as_json
+
+    asked = typer.prompt("passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
+    chosen = name or (signing.DEVELOPMENT if development else signing.RELEASE)
+    made = signing.keygen(chosen, development=development, passphrase=asked)
+    lines = (
+        f"{made.path}: key {made.public.id}; keep it, and a copy of it, where nobody else can read it",
+        f"{made.path.with_suffix('.pub')}: its public half; devices enrol it: --enrol FILE",
+    )
+    typer.echo(as_json(made.to_json()) if json else "\n".join(lines))
+
+
+def keys(json: Json = False) -> None:
+    """List your keys: name, id, and what a release's `keys.add` takes."""
+    from edgemask import signing
+    from edgemask.listing import as_json
+
+    found = signing.key_files()
+    if json:
+        typer.echo(as_json([key.to_json() for key in found]))
+        return
+    lines = [f"{key.name:20} {key.public.id}  {key.public.text}  {key.path}" for key in found]
+    typer.echo("\n".join(lines) or f"no keys in {signing.keys_folder()}; `edgemask keygen` makes one")
