@@ -32,7 +32,7 @@ def confine(parent: int) -> bool:
 
 
 def give_back_memory() -> None:
-    """Return what start-up left in the allocator to the system; only glibc can."""
+    """Return what was freed and lies in the allocator to the system; only glibc can."""
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.cameras import open_camera
+from edgemask_runtime.confinement import give_back_memory
 from edgemask_runtime.errors import EXIT_ALARM, EXIT_CANCELLED, EXIT_OK, UserError
 from edgemask_runtime.limits import check_manifests, tightened
 from edgemask_runtime.manifest import Manifest
@@ -28,6 +29,7 @@ from edgemask_runtime.telemetry import Telemetry
 from edgemask_runtime.worker_process import ModelOptions
 
 STATUS_S = 10.0
+TRIM_S = 60.0
 HUNG_S = 120.0
 PIPELINE_ENDED, RELOADED = 0, -1
 ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -63,6 +65,7 @@ class Service:
         self._screens: dict[str, Any] = {}
         # A SimpleQueue, because its put may be called from a signal handler while the main thread waits in get.
         self._reasons: SimpleQueue[int] = SimpleQueue()
+        self._told_s = self._trimmed_s = time.monotonic()
 
     def run(self) -> int:
         """Open everything, serve, stop; the exit code."""
@@ -154,7 +157,6 @@ class Service:
         """Keep the service manager informed until a signal comes or the last pipeline has ended."""
         left, limit_s = len(self._pipelines), watchdog_s()
         tick_s = min(STATUS_S, limit_s / 2) if limit_s else STATUS_S
-        told_s = time.monotonic()
         while True:
             reason = self._reason(tick_s)
             left -= reason == PIPELINE_ENDED
@@ -166,15 +168,24 @@ class Service:
             elif reason == RELOADED:
                 notify("READY=1")
             self._sign_of_life()
-            if time.monotonic() - told_s > STATUS_S:
-                told_s = time.monotonic()
-                notify(f"STATUS={self._status()}")
+            self._upkeep()
 
     def _reason(self, timeout_s: float) -> int | None:
         try:
             return self._reasons.get(timeout=timeout_s)
         except Empty:
             return None
+
+    def _upkeep(self) -> None:
+        """Tell the service manager what was done, and the system what memory is free, each now and then."""
+        now_s = time.monotonic()
+        if now_s - self._told_s > STATUS_S:
+            self._told_s = now_s
+            notify(f"STATUS={self._status()}")
+        if now_s - self._trimmed_s > TRIM_S:
+            # Why: what many threads freed lies between what they hold, and the heap would grow around it.
+            self._trimmed_s = now_s
+            give_back_memory()
 
     def _sign_of_life(self) -> None:
         """Reset the service manager's watchdog, unless a worker hangs where nothing but a new start helps."""
