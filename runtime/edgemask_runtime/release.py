@@ -5,15 +5,13 @@ Only the standard library is needed: the first install on a board reads its rele
 
 from __future__ import annotations
 
-import base64
-import binascii
 import calendar
 import dataclasses
 import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -21,17 +19,18 @@ from typing import IO, Any, Literal
 from edgemask_runtime.archive import NAME, SHA256, Archive, FileRecord, Kind, file_records, open_archive, pack
 from edgemask_runtime.files import replacing
 from edgemask_runtime.strict_json import LARGEST_EXACT, Faults, Rule, between, matching, parse, structure
+from edgemask_runtime.trust.keyring import KEY_BYTES, KEY_ID, decoded
+from edgemask_runtime.trust.signatures import SIGNATURE_FILE, Signatures
 
 SUFFIX = ".release"
-MANIFEST, SIGNATURE = "release.json", "signature.json"
+MANIFEST = "release.json"
 SETTINGS, SBOM, DBC, EVIDENCE = "settings.toml", "sbom.cdx.json", "edgemask.dbc", "evidence.json"
 MODELS, WHEELS, UNITS = "models/", "wheels/", "units/"
 BUNDLE_MANIFEST = "manifest.json"
 PART = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}"
 FOLDERS = f"({MODELS}|{WHEELS}|{UNITS})"
-KEY_ID = r"[0-9a-f]{16}"
+VERSION = r"[A-Za-z0-9][A-Za-z0-9 ._+~-]{0,63}"
 PYTHON = r"3\.[0-9]{1,2}"
-KEY_BYTES, SIGNATURE_BYTES = 32, 64
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 HINT = "build the release again with `edgemask build`"
 KIND = Kind(
@@ -55,22 +54,14 @@ def _is_moment(text: str) -> bool:
         return False
 
 
-def is_encoded(text: str, size: int) -> bool:
-    """Whether the text is the Base64 of so many bytes, in the one way that they are written."""
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        return False
-    return len(raw) == size and base64.b64encode(raw).decode() == text
-
-
 def _all_match(pattern: str) -> dict[str, Rule]:
     return Rule(f"texts like {pattern}", lambda texts: all(re.fullmatch(pattern, text) for text in texts)).metadata
 
 
 MOMENT_RULE = Rule("a moment in UTC: 2027-01-31T00:00:00Z", _is_moment).metadata
-PUBLIC_KEYS = Rule(f"Base64 of {KEY_BYTES} bytes each", lambda keys: all(is_encoded(key, KEY_BYTES) for key in keys))
-VALUE = Rule(f"Base64 of {SIGNATURE_BYTES} bytes", lambda text: is_encoded(text, SIGNATURE_BYTES))
+PUBLIC_KEYS = Rule(
+    f"base64 of {KEY_BYTES} bytes each", lambda keys: all(decoded(key, KEY_BYTES) is not None for key in keys)
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,7 @@ class ReleaseManifest:
 
     schema: Literal[1]
     name: str = field(metadata=matching(NAME))
-    version: str = field(metadata=matching(r"[A-Za-z0-9][A-Za-z0-9 ._+~-]{0,63}"))
+    version: str = field(metadata=matching(VERSION))
     serial: int = field(metadata=between(1, LARGEST_EXACT))
     min_serial: int = field(metadata=between(1, LARGEST_EXACT))
     date: str | None = field(metadata=MOMENT_RULE)
@@ -144,21 +135,6 @@ class ReleaseManifest:
 
 
 @dataclass(frozen=True)
-class Signature:
-    """A signature of release.json: the id of the key that made it, and Base64 of the signature."""
-
-    key: str = field(metadata=matching(KEY_ID))
-    algorithm: Literal["ed25519"]
-    signature: str = field(metadata=VALUE.metadata)
-
-
-@dataclass(frozen=True)
-class _Signatures:
-    schema: Literal[1]
-    signatures: tuple[Signature, ...]
-
-
-@dataclass(frozen=True)
 class Release:
     """A release whose every byte is accounted for; whether its signatures hold is for `trust` to say.
 
@@ -167,7 +143,7 @@ class Release:
 
     path: Path
     manifest: ReleaseManifest
-    signatures: tuple[Signature, ...]
+    signatures: Signatures
     signed: bytes
 
     @classmethod
@@ -178,8 +154,8 @@ class Release:
             archive.check_canonical()
             text = archive.text(MANIFEST)
             manifest = ReleaseManifest.from_json(text, f"{where}: {MANIFEST}")
-            signatures = _signatures(archive.text(SIGNATURE), f"{where}: {SIGNATURE}")
-            archive.check_files(manifest.files, {MANIFEST, SIGNATURE})
+            signatures = Signatures.from_bytes(archive.text(SIGNATURE_FILE).encode(), f"{where}: {SIGNATURE_FILE}")
+            archive.check_files(manifest.files, {MANIFEST, SIGNATURE_FILE})
             for model in manifest.models.values():
                 _check_payload(archive, model, where)
         return cls(where, manifest, signatures, text.encode())
@@ -205,16 +181,11 @@ def payload_digest(manifest: ReleaseManifest) -> str:
     return hashlib.sha256(_canonical(values).encode()).hexdigest()
 
 
-def signatures_json(signatures: Sequence[Signature]) -> str:
-    """The text of signature.json."""
-    return _canonical(dataclasses.asdict(_Signatures(1, tuple(signatures))))
-
-
 def pack_release(
     to: IO[bytes],
     manifest: ReleaseManifest,
     files: Mapping[str, bytes | Path],
-    signatures: Sequence[Signature],
+    signatures: Signatures,
 ) -> None:
     """Write the archive: the same arguments give the same bytes on any machine.
 
@@ -222,15 +193,14 @@ def pack_release(
     """
     if file_records(files) != manifest.files:
         raise ValueError("the manifest's records are not those of the files")
-    texts = {MANIFEST: manifest.to_json(), SIGNATURE: signatures_json(signatures)}
-    pack({**files, **{name: text.encode() for name, text in texts.items()}}, to)
+    pack({**files, MANIFEST: manifest.to_json().encode(), SIGNATURE_FILE: signatures.to_bytes()}, to)
 
 
 def write_release(
     path: Path,
     manifest: ReleaseManifest,
     files: Mapping[str, bytes | Path],
-    signatures: Sequence[Signature],
+    signatures: Signatures,
 ) -> None:
     """Write what `pack_release` gives: the file at `path` is the old one or the whole new one."""
     with replacing(path) as file:
@@ -239,14 +209,6 @@ def write_release(
 
 def _canonical(values: dict[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, indent=2, allow_nan=False) + "\n"
-
-
-def _signatures(text: str, where: str) -> tuple[Signature, ...]:
-    faults = Faults(where)
-    found: _Signatures | None = structure(_Signatures, parse(text, where), "$", faults)
-    if found is None or faults:
-        raise faults.error(HINT)
-    return found.signatures
 
 
 def _check_payload(archive: Archive, model: ModelEntry, path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,12 @@ from edgemask_runtime.release import (
     KeyChanges,
     ModelEntry,
     ReleaseManifest,
-    Signature,
     write_release,
 )
+from edgemask_runtime.trust import Signatures
 
 MODEL, WHEEL, UNIT = "models/tiny.edgemask", "wheels/tiny-1.0-py3-none-any.whl", "units/edgemaskd.service"
-NO_SIGNATURE = Signature("0" * 16, "ed25519", base64.b64encode(bytes(64)).decode())
+UNSIGNED = Signatures()
 
 
 def files_around(bundle: Path) -> dict[str, bytes]:
@@ -62,14 +60,8 @@ def manifest_around(bundle: Path, files: dict[str, bytes], **changes: Any) -> Re
     return dataclasses.replace(manifest, **changes)
 
 
-def write_tiny_release(
-    path: Path, bundle: Path, signatures: tuple[Signature, ...] = (NO_SIGNATURE,), **changes: Any
-) -> Path:
+def write_tiny_release(path: Path, bundle: Path, signatures: Signatures = UNSIGNED, **changes: Any) -> Path:
     """A release of the bundle at `path`."""
     files = files_around(bundle)
     write_release(path, manifest_around(bundle, files, **changes), files, signatures)
     return path
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -19,7 +19,7 @@ from edgemask_runtime.engines import ENGINES
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.release import Release, ReleaseManifest, payload_digest, seconds, write_release
 
-from .releases import MODEL, NO_SIGNATURE, WHEEL, files_around, manifest_around, write_tiny_release
+from .releases import MODEL, UNSIGNED, WHEEL, files_around, manifest_around, write_tiny_release
 from .tiny import MakeBundle
 
 
@@ -37,7 +37,7 @@ def test_a_release_gives_back_what_was_put_in(path: Path, bundle: Path) -> None:
     release, files = Release.open(path), files_around(bundle)
     assert {name: release.read(name) for name in release.manifest.files} == files
     assert release.manifest == manifest_around(bundle, files)
-    assert release.signatures == (NO_SIGNATURE,)
+    assert release.signatures == UNSIGNED
     assert ReleaseManifest.from_json(release.signed.decode()) == release.manifest
     assert release.signed == release.manifest.to_json().encode()
 
@@ -47,7 +47,7 @@ def test_the_same_content_gives_the_same_bytes(path: Path, bundle: Path, tmp_pat
     for name, content in files.items():
         (tmp_path / Path(name).name).write_bytes(content)
     on_disk = {name: tmp_path / Path(name).name for name in files}
-    write_release(tmp_path / "again", manifest_around(bundle, files), on_disk, (NO_SIGNATURE,))
+    write_release(tmp_path / "again", manifest_around(bundle, files), on_disk, UNSIGNED)
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
 
@@ -135,7 +135,7 @@ def test_a_bundle_with_another_payload_than_stated_is_refused(path: Path, bundle
     write_bundle(other, dataclasses.replace(inner.manifest, max_age_ms=501), content, {})
     files = files_around(other)
     manifest = dataclasses.replace(manifest_around(bundle, files), models=Release.open(path).manifest.models)
-    write_release(tmp_path / "bad.release", manifest, files, ())
+    write_release(tmp_path / "bad.release", manifest, files, UNSIGNED)
     with pytest.raises(UserError, match=f"{MODEL} does not have the payload"):
         Release.open(tmp_path / "bad.release")
 
@@ -203,7 +203,7 @@ def test_moments_are_utc() -> None:
 def test_records_that_are_not_the_files_are_refused(bundle: Path, tmp_path: Path) -> None:
     manifest = manifest_around(bundle, files_around(bundle))
     with pytest.raises(ValueError, match="not those of the files"):
-        write_release(tmp_path / "x.release", manifest, files_around(bundle) | {WHEEL: b"other"}, ())
+        write_release(tmp_path / "x.release", manifest, files_around(bundle) | {WHEEL: b"other"}, UNSIGNED)
     assert file_records(files_around(bundle)) == manifest.files
     assert list(tmp_path.iterdir()) == []
 
