@@ -16,7 +16,7 @@ HEAVY_EXTRAS = $*
 LOOSE_serving := ml_dtypes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check ci-heavy bench-compare build clean
+.PHONY: help setup demo test test-long check board-test board-test-long ci-heavy bench-compare build clean
 .DELETE_ON_ERROR:
 
 # `make target=jetson` builds; `make` alone helps.
@@ -33,6 +33,7 @@ help:
 	@echo "make target=jetson"
 	@echo "make check             ruff, mypy --strict and the tests"
 	@echo "make test-long         the long form of the slow tests too"
+	@echo "make board-test        flash, run, update and cut the power of an ARM board in QEMU (board-test-long: for longer)"
 	@echo "make ci-heavy          the tests that need torch, tensorflow or peers, in $(HEAVY)/"
 	@echo "make bench-compare     masks, a camera's frame and attacks beside ART, OpenCV, Pillow and more"
 	@echo "make clean             remove build/, $(VENV) and $(HEAVY)"
@@ -70,16 +71,24 @@ build: $(VENV)/light
 	@$(BIN)/edgemask build $(recipe) --target $(target) --out build/$(target)
 
 test: $(VENV)/all
-	@$(BIN)/python -m pytest -q -n auto -m "not slow and not heavy"
+	@$(BIN)/python -m pytest -q -n auto -m "not slow and not heavy and not board"
 
 test-long: $(VENV)/all
-	@$(BIN)/python -m pytest -q -n auto -m "not heavy"
+	@$(BIN)/python -m pytest -q -n auto -m "not heavy and not board"
 
 check: $(VENV)/all
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -n auto -m "not slow and not heavy"
+	@$(BIN)/python -m pytest -q -n auto -m "not slow and not heavy and not board"
+
+board-test: $(VENV)/all
+	@tests/board/need.sh
+	@$(BIN)/python -m pytest -v -rs -s -m "board and not slow"
+
+board-test-long: $(VENV)/all
+	@tests/board/need.sh
+	@$(BIN)/python -m pytest -v -rs -s -m board
 
 ci-heavy: $(HEAVY)/torch/all $(HEAVY)/audit/all $(HEAVY)/tensorflow/all $(HEAVY)/peers/all $(HEAVY)/serving/all
 	@$(HEAVY)/torch/bin/python -m pytest -q -n auto -m "heavy and not audit and not tensorflow and not peers and not serving" tests/heavy
