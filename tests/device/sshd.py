@@ -26,7 +26,7 @@ class Sshd:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.cache = folder / "cache"
+        self.cache = folder / ".cache" / "edgemask"
         self.ssh_config = folder / "ssh_config"
         self.connections: list[socket.socket] = []
         self._sessions: list[subprocess.Popen[bytes]] = []
@@ -50,7 +50,8 @@ class Sshd:
             "UsePAM no",
             "PasswordAuthentication no",
             "PidFile none",
-            f"SetEnv XDG_CACHE_HOME={self.cache} {environment}",
+            # A home of its own, without what this machine's user has in its .bashrc.
+            f"SetEnv HOME={self.folder} {environment}",
         )
         (self.folder / "sshd_config").write_text("\n".join(settings) + "\n")
 

@@ -93,19 +93,24 @@ def fill(channel: Channel) -> None:
 
 def test_input_that_nobody_takes(board: Sshd) -> None:
     command = ["sh", "-c", "exec 0<&-; echo disk is full >&2"]
-    with connect(board) as ssh, ssh.start(command) as channel:
-        with pytest.raises(UserError, match="takes no more of what is sent: disk is full"):
-            fill(channel)
+    refused = pytest.raises(UserError, match="takes no more of what is sent: disk is full")
+    with connect(board) as ssh, ssh.start(command) as channel, refused:
+        fill(channel)
 
 
-def test_a_folder_that_is_gone_after(board: Sshd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    temporary = tmp_path / "t"
-    temporary.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    with connect(board):
-        (folder,) = temporary.iterdir()
+def test_nothing_is_left_of_it(board: Sshd) -> None:
+    with connect(board) as ssh:
+        folder = Path(ssh._folder.name)
         assert folder.stat().st_mode & 0o077 == 0
-    assert list(temporary.iterdir()) == []
+    assert not folder.exists()
+
+
+def test_a_long_folder_for_temporary_files(board: Sshd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    long = tmp_path / ("t" * 90)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with connect(board) as ssh:
+        assert ssh.run(["echo", "on"]).text == "on\n"
 
 
 def test_settings_for_people_do_not_matter(board: Sshd) -> None:

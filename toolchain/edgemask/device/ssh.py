@@ -23,6 +23,7 @@ CONNECT_S = 15
 SILENCE_S = 10
 OWN_FAULT = 255
 NOT_FOUND = 127
+LONGEST_FOLDER = 60
 PROBE = b"edgemask-is-here\n"
 # What a configuration made for people may ask for, and a program must not have.
 PLAIN = ("RemoteCommand=none", "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no", "LogLevel=INFO")
@@ -53,7 +54,7 @@ class Ssh:
             raise UserError("ssh is missing on this machine", "install it: sudo apt install openssh-client")
         self.destination = destination
         self._config = [] if config is None else ["-F", str(config)]
-        self._folder = tempfile.TemporaryDirectory(prefix="edgemask-")
+        self._folder = tempfile.TemporaryDirectory(prefix="edgemask-", dir=_short_folder())
         options = [word for option in (*PLAIN, *PATIENCE) for word in ("-o", option)]
         # Why cat: what comes back shows that commands run there, and it ends, and ssh with it, when this process does.
         with _interrupts_ignored():
@@ -180,6 +181,12 @@ class Channel:
     def _feed(self, data: bytes) -> None:
         self._piped.write(data)
         self._piped.close_input()
+
+
+def _short_folder() -> str:
+    # A socket's path has 108 bytes, of which ssh takes 20, and TMPDIR may be long.
+    usual = tempfile.gettempdir()
+    return usual if len(usual.encode()) <= LONGEST_FOLDER else "/tmp"  # noqa: S108
 
 
 @contextmanager
