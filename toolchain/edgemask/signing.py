@@ -117,12 +117,17 @@ def load(key: str | Path, ask: Ask | None = None) -> SigningKey:
     return loaded
 
 
+def signature_of(signed: bytes, key: SigningKey) -> Signature:
+    """The key's signature of release.json's bytes."""
+    algorithm: Algorithm = "ed25519-development" if key.development else "ed25519"
+    made = base64.b64encode(key.private.sign(DOMAINS[algorithm] + signed)).decode()
+    return Signature(key.public.id, algorithm, made)
+
+
 def sign(signed: bytes, key: SigningKey, signatures: bytes | None = None) -> bytes:
     """signature.json with the key's signature of release.json's bytes, beside those of other keys in `signatures`."""
     before = Signatures() if signatures is None else Signatures.from_bytes(signatures)
-    algorithm: Algorithm = "ed25519-development" if key.development else "ed25519"
-    made = base64.b64encode(key.private.sign(DOMAINS[algorithm] + signed)).decode()
-    return before.with_signature(Signature(key.public.id, algorithm, made)).to_bytes()
+    return before.with_signature(signature_of(signed, key)).to_bytes()
 
 
 def key_files() -> list[KeyFile]:

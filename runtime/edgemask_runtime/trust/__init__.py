@@ -1,9 +1,26 @@
 """Whom a device believes: enrolled keys, signatures of releases, and what else a release must fulfil.
 
-Without numpy, and all but `verify` without `cryptography`: a first install on a bare board enrols keys with this.
+Without numpy, and all but `verify` and `check` without `cryptography`: a first install on a bare board enrols keys
+with this.
 """
 
+from edgemask_runtime.trust.acceptance import Accepted, check
+from edgemask_runtime.trust.clock import newest_after
+from edgemask_runtime.trust.facts import Facts, this_device
 from edgemask_runtime.trust.keyring import EnrolledKey, Keys, PublicKey, read_public
 from edgemask_runtime.trust.signatures import Signature, Signatures, verify
 
-__all__ = ["EnrolledKey", "Keys", "PublicKey", "Signature", "Signatures", "read_public", "verify"]
+__all__ = [
+    "Accepted",
+    "EnrolledKey",
+    "Facts",
+    "Keys",
+    "PublicKey",
+    "Signature",
+    "Signatures",
+    "check",
+    "newest_after",
+    "read_public",
+    "this_device",
+    "verify",
+]
