@@ -396,7 +396,7 @@ def build(
     typer.echo(as_json(built_values(built)) if json else built_text(built))
 
 
-for command in (key_commands.keygen, key_commands.keys):
+for command in (key_commands.keygen, key_commands.keys, key_commands.sign):
     app.command()(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,3 +41,33 @@ def keys(json: Json = False) -> None:
         return
     lines = [f"{key.name:20} {key.public.id}  {key.public.text}  {key.path}" for key in found]
     typer.echo("\n".join(lines) or f"no keys in {signing.keys_folder()}; `edgemask keygen` makes one")
+
+
+def sign(
+    release: Annotated[Path, typer.Argument(help="A release, as `edgemask build` wrote it.")],
+    key: Annotated[str | None, typer.Option(help="The name of a key, or a private key's file: release.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write signature.json there instead.")] = None,
+    signature: Annotated[
+        Path | None, typer.Option(help="Take the signatures in this signature.json, from another machine.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Sign a release that is built already, beside its other signatures; one of the same key is replaced."""
+    from dataclasses import asdict
+
+    from edgemask import signing
+    from edgemask.listing import as_json
+    from edgemask.release_signatures import sign_release, take_signatures, who_signed
+    from edgemask_runtime.release import Release
+
+    if signature is None:
+        sign_release(release, signing.load(key or signing.RELEASE, _ask), out)
+        signed = who_signed(Release.open(release)) if out is None else []
+    else:
+        signed = take_signatures(release, signature)
+    lines = [f"{release}: signed by {one}" for one in signed] or [f"{out}: its signatures, for `--signature {out}`"]
+    typer.echo(as_json([asdict(one) for one in signed]) if json else "\n".join(lines))
+
+
+def _ask(path: str) -> str:
+    return str(typer.prompt(f"passphrase of {path}", hide_input=True, err=True))
