@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands: dict[str, Callable[..., int | None]] = {
         "run": _run,
         "check": _check,
+        "warm-up": _warm_up,
         "cameras": _cameras,
         "dbc": _dbc,
         "new-key": _new_key,
@@ -55,13 +57,24 @@ def _check(settings: Path) -> None:
             print(f"{name}: {door.listen}")
 
 
-def _cameras(bundle: Path | None, fps: float | None, json: bool) -> None:
+def _warm_up(settings: Path, slot: Path | None, as_json: bool) -> None:
+    """Start every model of a settings file once, and end them again."""
+    # Why here: only an installation needs it.
+    from edgemask_runtime.warmup import teller, warm_up, within
+
+    read = read_settings(settings)
+    found = warm_up(within(read, slot) if slot else read, str(settings), teller(as_json))
+    engines = [f"model {name}: {model['engine']}, {model['provider']}" for name, model in found["models"].items()]
+    print(json.dumps({"warm": found}) if as_json else "\n".join(engines))
+
+
+def _cameras(bundle: Path | None, fps: float | None, as_json: bool) -> None:
     """Say what this machine can look through, and what a bundle would take of it."""
     # Why here: it starts helpers, which nothing else needs.
     from edgemask_runtime.cameras.survey import survey
 
     found = survey(Bundle.open(bundle).manifest.frame.format if bundle else None, fps)
-    print(found.to_json() if json else found)
+    print(found.to_json() if as_json else found)
 
 
 def _dbc(bundle: Path, output: Path) -> None:
@@ -101,7 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     cameras.add_argument("bundle", type=Path, nargs="?", help="an .edgemask file: say which format it would take")
     cameras.add_argument("--fps", type=_pace, metavar="F", help="the pace that is wanted of it")
-    cameras.add_argument("--json", action="store_true", help="one JSON object")
+    cameras.add_argument("--json", action="store_true", dest="as_json", help="one JSON object")
+    warm = commands.add_parser("warm-up", help="start the models of device settings once, build what engines build")
+    warm.add_argument("settings", type=Path, help="a .toml or .json file")
+    warm.add_argument("--slot", type=Path, metavar="FOLDER", help="take what lies under `current` from this slot")
+    warm.add_argument("--json", action="store_true", dest="as_json", help="JSON lines, the result the last")
     _add_run(commands.add_parser("run", help="run a bundle or device settings until it is stopped"))
     return parser
 

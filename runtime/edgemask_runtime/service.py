@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import signal
 import time
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -31,6 +33,9 @@ from edgemask_runtime.worker_process import ModelOptions
 STATUS_S = 10.0
 TRIM_S = 60.0
 HUNG_S = 120.0
+BUILD_LIMIT_S = 1800.0
+"""TensorRT needed 9.5 minutes for one model on an Orin."""
+STATE_FOLDER = "STATE_DIRECTORY"
 PIPELINE_ENDED, RELOADED = 0, -1
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -71,7 +76,7 @@ class Service:
         """Open everything, serve, stop; the exit code."""
         for number in (*ENDING, signal.SIGHUP):
             signal.signal(number, lambda received, _: self._reasons.put(received))
-        check(self._settings, self._where)
+        self._manifests = check(self._settings, self._where)
         with ExitStack() as running:
             self._start(running)
             notify("READY=1", f"STATUS={self._status()}")
@@ -86,7 +91,7 @@ class Service:
 
     def _start(self, running: ExitStack) -> None:
         """Open what can fail, then start it; `running` stops it in the reverse order."""
-        options = [_options(model) for model in self._settings.models]
+        options = [model_options(model, self._manifests[model.name]) for model in self._settings.models]
         supervisor = running.enter_context(Supervisor(options, meanwhile=self._import_doors))
         self.telemetry.models = models = supervisor.models
         self._reloader = Reloader(
@@ -208,9 +213,22 @@ def _manifest(model: ModelSettings, path: str, faults: Faults) -> Manifest | Non
         return None
 
 
-def _options(model: ModelSettings) -> ModelOptions:
+def model_options(model: ModelSettings, manifest: Manifest) -> ModelOptions:
+    """How a model's process is started; one whose engine has to be built first gets the time and a place for it."""
     given = {item.name: getattr(model, item.name) for item in dataclasses.fields(model)}
-    return ModelOptions(**given)
+    if "tensorrt" not in manifest.providers:
+        return ModelOptions(**given)
+    return ModelOptions(**given, start_limit_s=BUILD_LIMIT_S, cache=_engine_cache())
+
+
+def _engine_cache() -> Path | None:
+    """Where what was built is kept: in the folder that systemd gives the daemon."""
+    folder = os.environ.get(STATE_FOLDER, "").partition(":")[0]
+    if not folder:
+        return None
+    cache = Path(folder) / "engines"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 def named(sinks: tuple[SinkPart, ...]) -> dict[str, SinkPart]:

@@ -1,0 +1,172 @@
+"""Install a release, or go back to the one before: check, unpack, warm up, switch."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgemask_runtime.errors import UserError
+from edgemask_runtime.install import clock
+from edgemask_runtime.install.gate import pass_gate
+from edgemask_runtime.install.layout import SlotName, other
+from edgemask_runtime.install.lock import locked
+from edgemask_runtime.install.recovery import recover
+from edgemask_runtime.install.slots import Completed, Slot, Warm
+from edgemask_runtime.install.state import Failure, State, read_state, write_state
+from edgemask_runtime.install.status import slot_summary
+from edgemask_runtime.install.switching import Device, switch, title_of
+from edgemask_runtime.install.trusting import accept, changed_keys, write_keys
+from edgemask_runtime.install.units import link_all
+from edgemask_runtime.install.unpacking import check_space, python_version, unpack
+from edgemask_runtime.install.warming import warm_up
+from edgemask_runtime.release import Release
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be installed: the release, its digest as whoever sent it states it, and a key to be believed."""
+
+    release: Path
+    sha256: str | None = None
+    enrol: Path | None = None
+    allow_development: bool = False
+
+
+def install(device: Device, order: Order) -> dict[str, Any]:
+    """Install the release and return what runs now. The same release again only makes sure that it runs.
+
+    UserError: refused, nothing changed. Returned: it did not run, the version before does again.
+    """
+    with locked(device.layout, "install"):
+        recover(device)
+        state = read_state(device.layout)
+        device.step("check")
+        _check_digest(order)
+        release = Release.open(order.release)
+        keys = accept(device.layout, release, order)
+        changed_keys(keys, release.manifest)
+        if _is_current(device, state, release):
+            write_keys(device.layout, keys)
+            return _keep_running(device, state)
+        to = other(state.current)
+        check_space(release, device.slot(to))
+        state = _prepare(device, state, release, to)
+        write_keys(device.layout, keys)
+        switched = switch(device, state, to, _door(device.slot(to)), fresh=True)
+        return slot_summary(device.layout, switched, to)
+
+
+def rollback(device: Device) -> dict[str, Any]:
+    """Go back to the version before, which stays installed as long as no newer one takes its slot."""
+    with locked(device.layout, "rollback"):
+        recover(device)
+        state = read_state(device.layout)
+        to = state.previous
+        if to is None:
+            raise UserError("there is no version to go back to", "`edgemask-device status` shows what is installed")
+        manifest, slot = device.slot(to).manifest(), device.slot(to)
+        if manifest.serial < state.floor:
+            message = f"{title_of(slot)} may not run any more: its serial is below the floor, {state.floor}"
+            raise UserError(message, "a release that ran here ruled it out; install a newer one")
+        if (altered := slot.altered()) is not None:
+            raise UserError(f"{slot.folder / altered}: not as it was installed", "install the release again")
+        device.step("warm-up")
+        warm = warm_up(device.layout, slot, device.step)
+        return slot_summary(device.layout, switch(device, state, to, warm.door, fresh=False), to)
+
+
+def _check_digest(order: Order) -> None:
+    """Compare the file with what its sender says of it."""
+    if order.sha256 is None:
+        return
+    digest = hashlib.sha256()
+    try:
+        with order.release.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(f"{order.release}: cannot read: {error.strerror}") from error
+    if digest.hexdigest() != order.sha256.lower():
+        message = f"{order.release}: its SHA-256 is {digest.hexdigest()}, and not the {order.sha256} that was stated"
+        raise UserError(message, "copy it again")
+
+
+def _is_current(device: Device, state: State, release: Release) -> bool:
+    """Whether this very release is the one that runs, sound to the last byte."""
+    if state.current is None:
+        return False
+    slot = device.slot(state.current)
+    completed = slot.completed()
+    same = completed is not None and completed.release == hashlib.sha256(release.signed).hexdigest()
+    return same and slot.altered() is None
+
+
+def _keep_running(device: Device, state: State) -> dict[str, Any]:
+    """Start what is installed already, if it does not run."""
+    current = state.current or "a"
+    if (before := device.services.state()).active != "active":
+        link_all(device.layout)
+        device.services.reload()
+        device.services.restart()
+        pass_gate(device.services, before.run, _door(device.slot(current)), device.step, steady_s=device.steady_s)
+    return slot_summary(device.layout, state, current)
+
+
+def _prepare(device: Device, state: State, release: Release, to: SlotName) -> State:
+    """Fill the slot and warm it up; whatever goes wrong leaves it empty and the version that runs untouched."""
+    slot = device.slot(to)
+    if state.previous == to:
+        state = write_state(device.layout, replace(state, previous=None))
+    try:
+        slot.clear()
+        unpack(release, slot, device.tell)
+        for unit in slot.folder.glob("units/*.sysusers"):
+            device.services.make_users(unit)
+        device.step("warm-up")
+        _complete(slot, warm_up(device.layout, slot, device.step), device)
+    except BaseException as error:
+        _give_up(device, state, slot, release, error)
+        if isinstance(error, OSError):
+            raise _no_room(error) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _no_write(error) from error
+        raise
+    return state
+
+
+def _complete(slot: Slot, warm: Warm, device: Device) -> None:
+    device.step("sync")
+    slot.complete(Completed(1, slot.digest(), python_version(), clock.text(), warm))
+
+
+def _give_up(device: Device, state: State, slot: Slot, release: Release, error: BaseException) -> None:
+    """Clear the slot and note why; where even that fails, the next start of the device does it."""
+    title = f"{release.manifest.name} {release.manifest.version} (serial {release.manifest.serial})"
+    cause = error.message if isinstance(error, UserError) else str(error) or "interrupted"
+    try:
+        slot.clear()
+        if device.layout.state.exists():
+            write_state(device.layout, replace(state, failure=Failure(title, cause, clock.text())))
+    except (OSError, UserError) as second:
+        device.step(f"not cleared: {second}")
+
+
+def _door(slot: Slot) -> Any:
+    completed = slot.completed()
+    return completed.warm.door if completed else None
+
+
+def _no_room(error: OSError) -> UserError:
+    text = f"{error.filename or 'the disk'}: the disk is full; nothing was changed, the version before runs on"
+    return UserError(text, "make room on the device: `df -h` shows the disks")
+
+
+def _no_write(error: OSError) -> UserError:
+    where = error.filename or "the disk"
+    return UserError(
+        f"{where}: cannot write: {error.strerror}; nothing was changed, the version before runs on",
+        "`dmesg` tells more of a disk that fails; installing needs root",
+    )

@@ -1,0 +1,109 @@
+"""After a power cut, or a process that was killed: finish what passed its gate, undo what did not, clear the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgemask_runtime.errors import UserError
+from edgemask_runtime.install import clock, durable
+from edgemask_runtime.install.layout import SLOTS, Layout, SlotName
+from edgemask_runtime.install.state import Failure, State, read_state, write_state
+from edgemask_runtime.install.switching import Device, finish, point, title_of, undo
+from edgemask_runtime.install.units import link_all
+
+CUT = "its gate was not passed yet when the power or the installer was cut off"
+
+
+def recover(device: Device, *, boot: bool = False) -> list[str]:
+    """Bring everything into order and say what was done; nothing where all was well. The lock must be held.
+
+    At a `boot` the daemon is not started: systemd is about to.
+    """
+    done: list[str] = []
+    state = _read(device, done)
+    if state.pending and state.pending.passed:
+        state = finish(device, state)
+        done.append(f"{title_of(device.slot(state.current or 'a'))}: finished its installation")
+    elif state.pending:
+        done.append(f"{title_of(device.slot(state.pending.slot))}: taken back: {CUT}")
+        state = undo(device, state, CUT, start=not boot)
+        _reload(device, boot)
+    state = _mend_current(device, state, done, boot=boot)
+    _clear(device, state, done)
+    if state.current is not None:
+        link_all(device.layout)
+    _note_time(device.layout, state)
+    return done
+
+
+def _read(device: Device, done: list[str]) -> State:
+    """The state, made anew where it is broken or gone."""
+    layout = device.layout
+    try:
+        if layout.state.exists() or not (layout.slots.exists() or layout.current.is_symlink()):
+            return read_state(layout)
+        cause = "missing"
+    except UserError as error:
+        cause = error.message
+        layout.state.replace(layout.state.with_suffix(".broken"))
+    done.append(f"{layout.state}: broken or missing, made anew from what the slots hold")
+    return write_state(layout, replace(_found(device), failure=Failure("state.json", cause, clock.text())))
+
+
+def _found(device: Device) -> State:
+    """What slots and link tell: the slot that `current` points to runs, or the newest one."""
+    whole = [name for name in SLOTS if _whole(device, name)]
+    whole.sort(key=lambda name: (name == device.layout.running(), device.slot(name).manifest().serial), reverse=True)
+    current, previous = (*whole, None, None)[:2]
+    if current is None or not device.layout.current.is_symlink():
+        return State()
+    return State(floor=device.slot(current).manifest().min_serial, current=current, previous=previous)
+
+
+def _mend_current(device: Device, state: State, done: list[str], *, boot: bool) -> State:
+    """Let `current` be the slot that the state names, or the one before if that is not whole, or nothing."""
+    wanted, previous = _choices(device, state)
+    if device.layout.running() != wanted or (wanted is None and device.layout.current.is_symlink()):
+        point(device.layout, wanted)
+        done.append(f"current: now {title_of(device.slot(wanted)) if wanted else 'nothing, for no slot is whole'}")
+        _reload(device, boot)
+        if wanted and not boot:
+            device.services.restart()
+    if (state.current, state.previous) != (wanted, previous):
+        state = write_state(device.layout, replace(state, current=wanted, previous=previous))
+    return state
+
+
+def _choices(device: Device, state: State) -> tuple[SlotName | None, SlotName | None]:
+    """What should run, and what may be gone back to; nothing below the floor takes the place of what is lost."""
+    previous = state.previous if _whole(device, state.previous) else None
+    if state.current is None or _whole(device, state.current):
+        return state.current, previous
+    allowed = previous is not None and device.slot(previous).manifest().serial >= state.floor
+    return (previous, None) if allowed else (None, previous)
+
+
+def _whole(device: Device, name: SlotName | None) -> bool:
+    return name is not None and device.slot(name).completed() is not None
+
+
+def _clear(device: Device, state: State, done: list[str]) -> None:
+    """Remove slots that never ran, and half-written files."""
+    for name in SLOTS:
+        if device.slot(name).folder.exists() and name not in (state.current, state.previous):
+            device.slot(name).clear()
+            done.append(f"slot {name}: not in use, cleared")
+    for part in device.layout.root.glob(".*.part"):
+        durable.remove(part)
+
+
+def _note_time(layout: Layout, state: State) -> None:
+    """Keep the newest time, without which a clock that fell back would not be noticed."""
+    if layout.state.exists() and clock.now_s() > state.newest_time:
+        write_state(layout, state)
+
+
+def _reload(device: Device, boot: bool) -> None:
+    """At a boot systemd has read the unit files of the version that is gone."""
+    if boot:
+        device.services.reload()

@@ -1,0 +1,46 @@
+"""Take everything away again."""
+
+from __future__ import annotations
+
+import pwd
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from edgemask_runtime.install import durable
+from edgemask_runtime.install.lock import locked
+from edgemask_runtime.install.switching import Device
+from edgemask_runtime.install.units import unlink_all
+from edgemask_runtime.install.warming import USER
+
+
+def uninstall(device: Device, *, purge: bool = False) -> list[str]:
+    """Stop the daemon and remove all that was installed; what the owner put into /etc/edgemask stays unless purged.
+
+    Cut off anywhere, it can be run again.
+    """
+    layout = device.layout
+    with locked(layout, "uninstall"):
+        device.services.stop()
+        unlink_all(layout)
+        device.services.reload()
+        durable.remove(layout.current)
+        gone = [layout.root, layout.data, layout.runtime]
+        gone += [layout.settings.parent] if purge else []
+        removed = [str(folder) for folder in gone if folder.exists()]
+        for folder in reversed(gone):
+            durable.remove_tree(folder)
+    if not purge:
+        # Why only if empty: what is left there is the owner's.
+        with suppress(OSError):
+            layout.settings.parent.rmdir()
+    if layout.system == Path("/"):
+        _remove_user()
+    return removed
+
+
+def _remove_user() -> None:
+    with suppress(KeyError):
+        pwd.getpwnam(USER)
+        command = ["/usr/sbin/userdel", USER]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)

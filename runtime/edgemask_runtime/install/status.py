@@ -1,0 +1,130 @@
+"""What runs here, what else is installed, and what went wrong last."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgemask_runtime.errors import UserError
+from edgemask_runtime.install import clock, gate
+from edgemask_runtime.install.layout import SLOTS, Layout, SlotName
+from edgemask_runtime.install.services import Services
+from edgemask_runtime.install.slots import VENV, Slot
+from edgemask_runtime.install.state import State, read_state
+from edgemask_runtime.install.units import owners_settings
+from edgemask_runtime.release import payload_digest
+from edgemask_runtime.trust import Keys
+
+SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
+
+
+def slot_summary(layout: Layout, state: State, name: SlotName) -> dict[str, Any]:
+    """The release in a slot, as plain data."""
+    slot = Slot(layout.slot(name))
+    manifest, completed = slot.manifest(), slot.completed()
+    models = completed.warm.models if completed else {}
+    return {
+        "slot": name,
+        "name": manifest.name,
+        "version": manifest.version,
+        "serial": manifest.serial,
+        "target": manifest.target,
+        "digest": payload_digest(manifest),
+        "since": state.since if name == state.current else None,
+        "engine": {model: f"{warm.engine}, {warm.provider}" for model, warm in models.items()},
+    }
+
+
+def status(layout: Layout, services: Services) -> dict[str, Any]:
+    """All that there is to know, as plain data; UserError with the way out where the installation is damaged."""
+    state = read_state(layout)
+    return {
+        "installed": _installed(layout, state, state.current),
+        "previous": _installed(layout, state, state.previous),
+        "pending": state.pending.slot if state.pending else None,
+        "floor": state.floor,
+        "settings": "the owner's" if owners_settings(layout) else "the release's",
+        "service": _service(services),
+        "health": _health(layout, state),
+        "trouble": troubles(layout, state),
+        "disk": _disk(layout),
+        "clock": _clock(state),
+        "keys": _keys(layout),
+        "failure": vars(state.failure) if state.failure else None,
+    }
+
+
+def troubles(layout: Layout, state: State) -> list[str]:
+    """What is wrong with the files, each with the way out."""
+    found = []
+    way_out = "`edgemask-device recover` mends it"
+    if layout.current.is_symlink() and not layout.current.exists():
+        found.append(f"{layout.current}: points to {layout.current.readlink()}, which is not there; {way_out}")
+    elif state.pending:
+        found.append(f"an installation into slot {state.pending.slot} was cut off; {way_out}")
+    elif layout.running() != state.current:
+        found.append(f"{layout.current}: not the slot {state.current} that was installed; {way_out}")
+    for name in SLOTS:
+        folder = layout.slot(name)
+        if folder.exists() and Slot(folder).completed() is None:
+            found.append(f"{folder}: not complete; {way_out}")
+    if state.current and not layout.slot(state.current).exists():
+        found.append(f"{layout.slot(state.current)}: missing; {way_out}, or install the release again")
+    return found + _aged(layout, state)
+
+
+def _aged(layout: Layout, state: State) -> list[str]:
+    """An operating system's upgrade takes the Python away that an environment was made of."""
+    slot = Slot(layout.slot(state.current)) if state.current else None
+    completed = slot.completed() if slot else None
+    if slot is None or completed is None:
+        return []
+    python = slot.folder / VENV / "bin" / f"python{completed.python}"
+    if (slot.programs / "python").exists() and (python.exists() or not python.is_symlink()):
+        return []
+    return [f"Python {completed.python} is gone from this device: build a release for its new one, and install it"]
+
+
+def _installed(layout: Layout, state: State, name: SlotName | None) -> dict[str, Any] | None:
+    if name is None or Slot(layout.slot(name)).completed() is None:
+        return None
+    return slot_summary(layout, state, name)
+
+
+def _service(services: Services) -> dict[str, Any]:
+    state = services.state()
+    told = {"state": state.active, "detail": state.sub, "restarts": state.restarts, "status": state.status}
+    return told | ({"result": state.result} if state.result not in ("", "success") else {})
+
+
+def _health(layout: Layout, state: State) -> str:
+    completed = Slot(layout.slot(state.current)).completed() if state.current else None
+    door = completed.warm.door if completed else None
+    if door is None:
+        return "no HTTP server to ask"
+    try:
+        code = gate.ask(door)
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer: {error}"
+    return "ready" if code in (200, 401, 403) else f"not ready: {code}"
+
+
+def _disk(layout: Layout) -> dict[str, int]:
+    usage = shutil.disk_usage(next(path for path in (layout.root, *layout.root.parents) if path.exists()))
+    return {"free_bytes": usage.free, "total_bytes": usage.total}
+
+
+def _clock(state: State) -> dict[str, Any]:
+    behind_s = max(0, state.newest_time - clock.now_s())
+    return {"now": clock.text(), "behind_s": behind_s, "synchronised": SYNCHRONISED.exists()}
+
+
+def _keys(layout: Layout) -> dict[str, Any]:
+    try:
+        keys = Keys.read(layout.keys)
+    except UserError as error:
+        return {"trouble": error.message}
+    enrolled = [{"id": key.id, "development": key.development, "enrolled_by": key.enrolled_by} for key in keys.enrolled]
+    return {"enrolled": enrolled, "revoked": list(keys.revoked)}

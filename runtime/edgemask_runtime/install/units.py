@@ -1,0 +1,68 @@
+"""What an installation puts outside its root: links through `current`, to units, users, settings and the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgemask_runtime.install import durable
+from edgemask_runtime.install.layout import Layout
+
+SYSUSERS = ".sysusers"
+WANTED = re.compile(r"^WantedBy=(.+)$", re.MULTILINE)
+
+
+def link_all(layout: Layout) -> None:
+    """Make every link that the running slot needs and remove those that it does not; files of others stay."""
+    wanted = _wanted(layout)
+    for path in _ours(layout):
+        if path not in wanted:
+            durable.remove(path)
+    for path, target in wanted.items():
+        if _is_free(path, layout) and not _points_to(path, target):
+            durable.make_folder(path.parent)
+            durable.link(path, target)
+
+
+def unlink_all(layout: Layout) -> None:
+    """Remove every link of ours."""
+    for path in _ours(layout):
+        durable.remove(path)
+
+
+def owners_settings(layout: Layout) -> bool:
+    """Whether the device's owner has put settings of their own in place of the release's."""
+    return (layout.settings.exists() or layout.settings.is_symlink()) and not _is_ours(layout.settings, layout)
+
+
+def _wanted(layout: Layout) -> dict[Path, Path]:
+    """Each link's place and target."""
+    folder = layout.current / "units"
+    links = {layout.settings: layout.current / "settings.toml"}
+    links[layout.program] = layout.current / "venv/bin/edgemask-device"
+    for unit in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if unit.suffix == SYSUSERS:
+            links[layout.users] = unit
+            continue
+        links[layout.units / unit.name] = unit
+        for words in WANTED.findall(unit.read_text(errors="replace")):
+            links |= {layout.units / f"{by}.wants" / unit.name: unit for by in words.split()}
+    return links
+
+
+def _ours(layout: Layout) -> list[Path]:
+    places = [layout.settings, layout.program, layout.users]
+    places += [*layout.units.glob("*"), *layout.units.glob("*.wants/*")]
+    return [path for path in places if _is_ours(path, layout)]
+
+
+def _is_ours(path: Path, layout: Layout) -> bool:
+    return path.is_symlink() and path.readlink().is_relative_to(layout.current)
+
+
+def _is_free(path: Path, layout: Layout) -> bool:
+    return _is_ours(path, layout) or not (path.exists() or path.is_symlink())
+
+
+def _points_to(path: Path, target: Path) -> bool:
+    return path.is_symlink() and path.readlink() == target
