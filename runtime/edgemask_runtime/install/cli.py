@@ -14,7 +14,7 @@ from typing import Any
 
 from edgemask_runtime import __version__
 from edgemask_runtime.errors import report, run_main
-from edgemask_runtime.install.installing import Order, install, rollback
+from edgemask_runtime.install.installing import install, rollback
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.lock import Busy, locked
 from edgemask_runtime.install.recovery import recover
@@ -22,6 +22,7 @@ from edgemask_runtime.install.removal import uninstall
 from edgemask_runtime.install.services import Services, systemd
 from edgemask_runtime.install.status import status
 from edgemask_runtime.install.switching import Device
+from edgemask_runtime.install.trusting import Order
 from edgemask_runtime.trust import Keys
 
 UMASK = 0o022

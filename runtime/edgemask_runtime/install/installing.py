@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from edgemask_runtime.errors import UserError
@@ -18,23 +17,13 @@ from edgemask_runtime.install.slots import Completed, Slot, Warm
 from edgemask_runtime.install.state import Failure, State, read_state, write_state
 from edgemask_runtime.install.status import slot_summary
 from edgemask_runtime.install.switching import Device, switch, title_of
-from edgemask_runtime.install.trusting import accept, changed_keys, write_keys
+from edgemask_runtime.install.trusting import Order, accept, changed_keys, write_keys
 from edgemask_runtime.install.units import link_all
 from edgemask_runtime.install.unpacking import check_space, python_version, unpack
 from edgemask_runtime.install.warming import warm_up
 from edgemask_runtime.release import Release
 
 CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be installed: the release, its digest as whoever sent it states it, and a key to be believed."""
-
-    release: Path
-    sha256: str | None = None
-    enrol: Path | None = None
-    allow_development: bool = False
 
 
 def install(device: Device, order: Order) -> dict[str, Any]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import durable
 from edgemask_runtime.install.layout import Layout
-from edgemask_runtime.release import ReleaseManifest
-from edgemask_runtime.trust import Keys, Signatures, read_public, verify
+from edgemask_runtime.release import Release, ReleaseManifest
+from edgemask_runtime.trust import Keys, read_public, verify
 
-if TYPE_CHECKING:
-    pass
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be installed: the release, its digest as whoever sent it states it, and a key to be believed."""
+
+    release: Path
+    sha256: str | None = None
+    enrol: Path | None = None
+    allow_development: bool = False
 
 
 def accept(layout: Layout, release: Release, order: Order) -> Keys:
@@ -20,9 +28,10 @@ def accept(layout: Layout, release: Release, order: Order) -> Keys:
     if order.enrol is not None:
         public = read_public(order.enrol)
         if public.development and not order.allow_development:
-            raise UserError(f"{order.enrol}: a development key", "--allow-dev-key enrols it; never on a device in the field")
+            hint = "--allow-dev-key enrols it; never on a device in the field"
+            raise UserError(f"{order.enrol}: a development key", hint)
         keys = keys.enrol(public, "--enrol")
-    verify(release.signed, Signatures(signatures=release.signatures), keys)
+    verify(release.signed, release.signatures, keys)
     return keys
 
 

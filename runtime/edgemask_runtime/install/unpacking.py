@@ -16,7 +16,8 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.install.durable import make_folder
 from edgemask_runtime.install.slots import VENV, Slot, kept
 from edgemask_runtime.install.wheels import BLOCK_BYTES, Places, unpack_wheel, unpacked_bytes
-from edgemask_runtime.release import KIND, MANIFEST, SIGNATURE, Environment, Release, signatures_json
+from edgemask_runtime.release import KIND, MANIFEST, Environment, Release
+from edgemask_runtime.trust.signatures import SIGNATURE_FILE
 
 Tell = Callable[[str, int, int], None]
 """Hears of each step: what it is, how much is done, of how much."""
@@ -53,7 +54,7 @@ def unpack(release: Release, slot: Slot, tell: Tell) -> None:
         _copy(release, name, slot.folder / name)
         done += release.manifest.files[name].bytes
     (slot.folder / MANIFEST).write_bytes(release.signed)
-    (slot.folder / SIGNATURE).write_text(signatures_json(release.signatures))
+    (slot.folder / SIGNATURE_FILE).write_bytes(release.signatures.to_bytes())
     _make_environment(release, environment, slot, tell)
 
 

@@ -1,0 +1,136 @@
+"""A device in a folder, and releases for it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edgemask_runtime.install.layout import Layout
+from edgemask_runtime.install.slots import Slot
+from edgemask_runtime.release import Environment, Release, write_release
+from edgemask_runtime.trust import PublicKey, Signature, Signatures
+from edgemask_runtime.trust.signatures import DOMAINS
+
+from .manager import Manager
+from .releases import MODEL, UNIT, WHEEL, files_around, manifest_around
+
+HERE = Path(__file__).parent
+RECOVER, USERS = "units/edgemask-recover.service", "units/edgemask.sysusers"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+ENTRY_POINTS = "[console_scripts]\nedgemaskd = tinyd:main\nedgemask-device = edgemask_runtime.install.cli:main\n"
+
+
+def tiny_wheel(version: int, behaviour: str = "well", port: int = 0) -> bytes:
+    """A wheel whose edgemaskd behaves as it is told."""
+    told = f"BEHAVIOUR, VERSION, PORT = {behaviour!r}, '{version}', {port}\n"
+    files = {"behaviour.py": told, "tinyd.py": (HERE / "tinyd.py").read_text()}
+    return wheel_of(files | {"tiny-1.dist-info/entry_points.txt": ENTRY_POINTS})
+
+
+def wheel_of(files: dict[str, str]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+class Maker:
+    """Signs releases of one bundle with one key."""
+
+    def __init__(self, folder: Path, bundle: Path) -> None:
+        self.folder, self.bundle = folder, bundle
+        self.private = Ed25519PrivateKey.generate()
+        self.key = PublicKey(self.private.public_key().public_bytes_raw())
+        self.public = folder / "maker.pub"
+        self.public.write_bytes(self.key.to_pem())
+
+    def release(self, serial: int, behaviour: str = "well", *, port: int = 0, **changes: Any) -> Path:
+        """A release of this serial, whose daemon says `version SERIAL` when it is ready."""
+        return self.write(serial, {WHEEL: tiny_wheel(serial, behaviour, port)}, **changes)
+
+    def write(self, serial: int, given: dict[str, bytes], **changes: Any) -> Path:
+        """A release with these files in place of the usual ones."""
+        wanted = b"[Service]\nType=notify\n[Install]\nWantedBy=multi-user.target\n"
+        files = files_around(self.bundle) | {UNIT: wanted, RECOVER: wanted, USERS: b"u edgemask -\n"} | given
+        units = tuple(sorted(name for name in files if name.startswith("units/")))
+        wheels = tuple(sorted(name for name in files if name.startswith("wheels/")))
+        stated = {"serial": serial, "version": f"{serial}.0", "units": units}
+        stated |= {"environments": {PYTHON: Environment(wheels, ())}}
+        manifest = manifest_around(self.bundle, files, **stated | changes)
+        path = self.folder / f"{serial}.release"
+        write_release(path, manifest, files, Signatures(signatures=(self.signature(manifest.to_json().encode()),)))
+        return path
+
+    def signature(self, signed: bytes) -> Signature:
+        made = self.private.sign(DOMAINS["ed25519"] + signed)
+        return Signature(self.key.id, "ed25519", base64.b64encode(made).decode())
+
+
+@dataclasses.dataclass
+class Board:
+    """A device, its service manager, and edgemask-device in processes of its own."""
+
+    folder: Path
+    layout: Layout
+    manager: Manager
+    maker: Maker
+
+    def run(self, *arguments: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a verb; killed at the step `at`, or on a disk that is full from the step -`at` on."""
+        command = [sys.executable, "-B", str(HERE / "installer.py"), str(self.folder), str(at), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    def install(self, release: Path, *more: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
+        return self.run("install", release, "--enrol", self.maker.public, *more, at=at)
+
+    def installed(self, serial: int, *more: Any, **changes: Any) -> None:
+        """Install a good release of this serial."""
+        done = self.install(self.maker.release(serial, **changes), *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.manager.becomes("active", f"version {serial}")
+
+    def status(self) -> dict[str, Any]:
+        done = self.run("status", "--json")
+        assert done.returncode == 0, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout.splitlines()[0])
+        return told
+
+    def boot(self) -> None:
+        """Lose the power, come back, and start what is current."""
+        self.manager.stop()
+        recovered = self.run("recover", "--boot")
+        assert recovered.returncode == 0, recovered.stderr
+        if self.layout.current.is_symlink():
+            self.manager.restart()
+            self.manager.becomes("active")
+
+    def check(self) -> int:
+        """Hold what must be true at rest, and return the serial that runs; 0 for none."""
+        running, state = self.layout.running(), json.loads(self.layout.state.read_text())
+        assert state["pending"] is None
+        assert state["current"] == running
+        assert not list(self.layout.root.glob(".*"))
+        for slot in self.layout.slots.glob("*"):
+            assert slot.name in (running, state["previous"])
+            assert Slot(slot).completed()
+            assert Slot(slot).altered() is None
+        if running is None:
+            assert not self.layout.current.is_symlink()
+            assert not list(self.layout.units.rglob("*.service"))
+            return 0
+        for link in [self.layout.settings, self.layout.users, *self.layout.units.rglob("*.service")]:
+            assert link.exists(), link
+        return Slot(self.layout.slot(running)).manifest().serial
+
+
+__all__ = ["MODEL", "UNIT", "WHEEL", "Board", "Maker", "Release", "tiny_wheel", "wheel_of"]
