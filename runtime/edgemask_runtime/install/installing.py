@@ -17,7 +17,7 @@ from edgemask_runtime.install.slots import Completed, Slot, Warm
 from edgemask_runtime.install.state import Failure, State, read_state, write_state
 from edgemask_runtime.install.status import slot_summary
 from edgemask_runtime.install.switching import Device, switch, title_of
-from edgemask_runtime.install.trusting import Order, accept, changed_keys, write_keys
+from edgemask_runtime.install.trusting import Order, accept, write_keys
 from edgemask_runtime.install.units import link_all
 from edgemask_runtime.install.unpacking import check_space, python_version, unpack
 from edgemask_runtime.install.warming import warm_up
@@ -37,8 +37,9 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         device.step("check")
         _check_digest(order)
         release = Release.open(order.release)
-        keys = accept(device.layout, release, order)
-        changed_keys(keys, release.manifest)
+        keys, notes = accept(device.layout, state, release, order)
+        for note in notes:
+            device.step(note)
         if _is_current(device, state, release):
             write_keys(device.layout, keys)
             return _keep_running(device, state)

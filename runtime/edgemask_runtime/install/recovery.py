@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import clock, durable
-from edgemask_runtime.install.layout import SLOTS, Layout, SlotName
+from edgemask_runtime.install.layout import SLOTS, SlotName
 from edgemask_runtime.install.state import Failure, State, read_state, write_state
 from edgemask_runtime.install.switching import Device, finish, point, title_of, undo
 from edgemask_runtime.install.units import link_all
@@ -32,7 +32,6 @@ def recover(device: Device, *, boot: bool = False) -> list[str]:
     _clear(device, state, done)
     if state.current is not None:
         link_all(device.layout)
-    _note_time(device.layout, state)
     return done
 
 
@@ -95,12 +94,6 @@ def _clear(device: Device, state: State, done: list[str]) -> None:
             done.append(f"slot {name}: not in use, cleared")
     for part in device.layout.root.glob(".*.part"):
         durable.remove(part)
-
-
-def _note_time(layout: Layout, state: State) -> None:
-    """Keep the newest time, without which a clock that fell back would not be noticed."""
-    if layout.state.exists() and clock.now_s() > state.newest_time:
-        write_state(layout, state)
 
 
 def _reload(device: Device, boot: bool) -> None:

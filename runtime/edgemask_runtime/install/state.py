@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.files import read_bytes
-from edgemask_runtime.install import clock, durable
+from edgemask_runtime.install import durable
 from edgemask_runtime.install.layout import Layout, SlotName
 from edgemask_runtime.strict_json import LARGEST_EXACT, Faults, between, parse, structure
 
@@ -38,8 +38,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class State:
-    """What was last known to be well. `floor` is the lowest serial that may be installed, `newest_time` the latest
-    second that this device's clock ever showed."""
+    """What was last known to be well. `floor` is the lowest serial that may be installed, `newest_time` a second that
+    has passed for certain: the date of the newest release that ever ran here."""
 
     schema: Literal[1] = 1
     floor: int = field(default=0, metadata=between(0, LARGEST_EXACT))
@@ -66,10 +66,9 @@ def read_state(layout: Layout) -> State:
 
 
 def write_state(layout: Layout, state: State) -> State:
-    """Write it down with the newest time there ever was, and return what was written."""
-    stamped = replace(state, newest_time=max(state.newest_time, clock.now_s()))
-    durable.write(layout.state, (json.dumps(asdict(stamped), indent=2) + "\n").encode())
-    return stamped
+    """Write it down and return it."""
+    durable.write(layout.state, (json.dumps(asdict(state), indent=2) + "\n").encode())
+    return state
 
 
 def _text(layout: Layout) -> str:

@@ -14,6 +14,7 @@ from edgemask_runtime.install.slots import Door, Slot
 from edgemask_runtime.install.state import Failure, Pending, State, write_state
 from edgemask_runtime.install.trusting import apply_changes
 from edgemask_runtime.install.units import link_all, unlink_all
+from edgemask_runtime.trust import newest_after
 
 EXIT_RETURNED = 5
 CAUSE_CHARS = 1000
@@ -68,10 +69,11 @@ def switch(device: Device, state: State, to: SlotName, door: Door | None, *, fre
 
 def _passed(device: Device, state: State, to: SlotName, *, fresh: bool) -> State:
     """Write down that the new version may stay; from here on nothing goes back by itself."""
-    floor = max(state.floor, device.slot(to).manifest().min_serial)
+    manifest = device.slot(to).manifest()
+    floor, newest = max(state.floor, manifest.min_serial), newest_after(state.newest_time, manifest)
     pending = Pending(to, state.current, fresh, True) if fresh else None
-    made = replace(state, floor=floor, current=to, previous=state.current, since=clock.text(), failure=None)
-    return write_state(device.layout, replace(made, pending=pending))
+    made = replace(state, floor=floor, newest_time=newest, current=to, previous=state.current, pending=pending)
+    return write_state(device.layout, replace(made, since=clock.text(), failure=None))
 
 
 def finish(device: Device, state: State) -> State:

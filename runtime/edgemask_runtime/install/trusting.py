@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import durable
 from edgemask_runtime.install.layout import Layout
+from edgemask_runtime.install.state import State
 from edgemask_runtime.release import Release, ReleaseManifest
-from edgemask_runtime.trust import Keys, read_public, verify
+from edgemask_runtime.trust import Facts, Keys, check, check_fit, read_public, this_device
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,11 @@ class Order:
     allow_development: bool = False
 
 
-def accept(layout: Layout, release: Release, order: Order) -> Keys:
-    """The keys that this device believes from now on; UserError unless the release may come onto it."""
+def accept(layout: Layout, state: State, release: Release, order: Order) -> tuple[Keys, tuple[str, ...]]:
+    """The keys that this device believes from now on, and what is to be said of the clock.
+
+    UserError unless the release may come onto it.
+    """
     keys = Keys.read(layout.keys)
     if order.enrol is not None:
         public = read_public(order.enrol)
@@ -31,8 +36,21 @@ def accept(layout: Layout, release: Release, order: Order) -> Keys:
             hint = "--allow-dev-key enrols it; never on a device in the field"
             raise UserError(f"{order.enrol}: a development key", hint)
         keys = keys.enrol(public, "--enrol")
-    verify(release.signed, release.signatures, keys)
-    return keys
+    facts = this_device(state.floor, state.newest_time)
+    if state.current is None and order.sha256 is not None and importlib.util.find_spec("cryptography") is None:
+        return keys, _vouched(release, keys, facts)
+    return keys, check(release, keys, facts).notes
+
+
+def _vouched(release: Release, keys: Keys, facts: Facts) -> tuple[str, ...]:
+    """A first install on a bare board, where nothing can check signatures yet: whoever sent the release has done so,
+    and states its digest."""
+    signers = [signature.key for signature in release.signatures.signatures]
+    if not any(keys.find(signer) for signer in signers):
+        message = f"the release is signed by {', '.join(signers) or 'nobody'}, which is not enrolled here"
+        raise UserError(message, "--enrol NAME.pub enrols the key that signed it")
+    keys.after(release.manifest)
+    return check_fit(release.manifest, facts)
 
 
 def write_keys(layout: Layout, keys: Keys) -> None:
@@ -42,11 +60,6 @@ def write_keys(layout: Layout, keys: Keys) -> None:
         durable.sync(layout.root)
 
 
-def changed_keys(keys: Keys, manifest: ReleaseManifest) -> Keys:
-    """The keys after this release; UserError where its changes are not possible here."""
-    return keys.after(manifest)
-
-
 def apply_changes(layout: Layout, manifest: ReleaseManifest) -> None:
     """Change the device's keys as a release says that passed its gate."""
-    write_keys(layout, changed_keys(Keys.read(layout.keys), manifest))
+    write_keys(layout, Keys.read(layout.keys).after(manifest))

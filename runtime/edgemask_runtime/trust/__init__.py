@@ -4,7 +4,7 @@ Without numpy, and all but `verify` and `check` without `cryptography`: a first 
 with this.
 """
 
-from edgemask_runtime.trust.acceptance import Accepted, check
+from edgemask_runtime.trust.acceptance import Accepted, check, check_fit
 from edgemask_runtime.trust.clock import newest_after
 from edgemask_runtime.trust.facts import Facts, this_device
 from edgemask_runtime.trust.keyring import EnrolledKey, Keys, PublicKey, read_public
@@ -19,6 +19,7 @@ __all__ = [
     "Signature",
     "Signatures",
     "check",
+    "check_fit",
     "newest_after",
     "read_public",
     "this_device",

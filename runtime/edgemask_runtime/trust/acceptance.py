@@ -35,6 +35,11 @@ def check(release: Release, keys: Keys, facts: Facts) -> Accepted:
     manifest = release.manifest
     key = verify(release.signed, release.signatures, keys)
     _check_keys(manifest, key, keys)
+    return Accepted(key, check_fit(manifest, facts))
+
+
+def check_fit(manifest: ReleaseManifest, facts: Facts) -> tuple[str, ...]:
+    """All but keys and signature: what should be said of the clock; UserError where the release is not for here."""
     notes = check_expiry(manifest, facts)
     _check_machine(manifest, facts)
     _check_software(manifest, facts)
@@ -42,7 +47,7 @@ def check(release: Release, keys: Keys, facts: Facts) -> Accepted:
         message = f"its serial is {manifest.serial}; this device takes {facts.floor} or above"
         hint = f"an older release cannot come back; build it with a higher serial: {BUILD} --serial {facts.floor}"
         raise UserError(f"{_title(manifest)}: {message}", hint)
-    return Accepted(key, notes)
+    return notes
 
 
 def _title(manifest: ReleaseManifest) -> str:
