@@ -1,0 +1,92 @@
+"""Take a file in, as far as it comes: `python3 -c TEXT offer|receive|drop DIGEST [SIZE OFFSET]`, JSON on one line.
+
+`offer` tells how much of it is here already, `receive` takes the rest from standard input, and tells of the whole.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 18
+PATIENCE_S = 30
+
+
+def inbox() -> Path:
+    """A folder for this user alone."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(cache, "edgemask", "incoming")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def told(path: Path) -> "dict[str, Any]":
+    """How long a file is, and its sha256; one that is not there is empty."""
+    found, size = hashlib.sha256(), 0
+    if path.exists():
+        with path.open("rb") as file:
+            for chunk in iter(lambda: file.read(CHUNK), b""):
+                found.update(chunk)
+                size += len(chunk)
+    return {"bytes": size, "sha256": found.hexdigest(), "path": str(path)}
+
+
+def busy(*_: Any) -> None:
+    """Give up waiting."""
+    raise BlockingIOError
+
+
+def receive(path: Path, size: int, offset: int) -> None:
+    """Add what comes behind the first `offset` bytes, up to `size`; what came stays, whatever ends it."""
+    with path.open("ab") as file:
+        # Who received before, and lost the connection, may still be bringing it to the disk.
+        signal.signal(signal.SIGALRM, busy)
+        signal.alarm(PATIENCE_S)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        signal.alarm(0)
+        file.truncate(offset)
+        try:
+            while offset < size:
+                chunk = os.read(0, CHUNK)
+                if not chunk:
+                    break
+                file.write(chunk)
+                file.flush()
+                offset += len(chunk)
+        finally:
+            os.fsync(file.fileno())
+
+
+def tidy(folder: Path, keep: str) -> None:
+    """Remove what other releases left here and nobody is sending."""
+    for path in folder.iterdir():
+        if path.name != keep:
+            with suppress(BlockingIOError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+def main() -> None:
+    """Do what is asked and tell."""
+    verb, name = sys.argv[1], sys.argv[2]
+    try:
+        path = inbox() / name
+        if verb == "receive":
+            receive(path, int(sys.argv[3]), int(sys.argv[4]))
+        else:
+            tidy(path.parent, name if verb == "offer" else "")
+        print(json.dumps(told(path)))
+    except BlockingIOError:
+        print(json.dumps({"fault": "busy"}))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        print(json.dumps({"fault": "full" if full else "error", "reason": str(error)}))
+
+
+main()
