@@ -54,6 +54,7 @@ LAYERS = [
     "models",
     "conversion",
     "auditing",
+    "device",
     "metrics",
     "quantisation",
 ]
@@ -68,6 +69,7 @@ BELOW = {
     "outputs": {"frame", "masks", "detectors", "ensembles", "models", "chain"},
     "models": set("frame masks detectors ensembles rewrites outputs recipe baking parity proof bundle".split()),
     "auditing": {"cli", "bundle", "listing"},
+    "device": set("cli recipe suggest baking masks auditing quantisation conversion".split()),
     "quantisation": set("masks detectors ensembles rewrites outputs baking bundle verification listing cli".split()),
     "conversion": set("frame masks detectors ensembles rewrites outputs recipe suggest baking bundle".split()),
 }
