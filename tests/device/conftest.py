@@ -1,4 +1,4 @@
-"""A device for the tests of this folder."""
+"""A device for the tests of this folder, and the runtime's fixtures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtime.conftest import make_bundle, weights
 
 from .sshd import Sshd
+
+__all__ = ["make_bundle", "weights"]
 
 
 @pytest.fixture

@@ -1,0 +1,135 @@
+"""The first install on a board whose card came with a release: `edgemask flash RELEASE --to sd.img` put it there.
+
+Its unit starts it at every boot until the plan is gone, and the plan goes last: a power cut, a full disk or a daemon
+that does not come up is tried again at the next boot. What happens stands in the journal and, for whoever puts the card
+into a PC, in a file on the boot partition.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from edgemask_runtime.errors import UserError, run_main
+from edgemask_runtime.strict_json import Faults, parse, structure
+
+FOLDER = Path("/var/lib/edgemask-first-boot")
+PLAN, LOG = "plan.json", "edgemask-first-boot.txt"
+UNIT = "edgemask-first-boot.service"
+UNITS = Path("/etc/systemd/system")
+BOOT_FOLDERS = (Path("/boot/firmware"), Path("/boot"))
+INSTALL = (sys.executable, "-m", "edgemask_runtime.install", "install")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do: when it was prepared, in seconds since 1970, and what `edgemask-device install` is called with."""
+
+    schema: int
+    prepared: int
+    install: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Read plan.json; UserError when it is not sound."""
+        faults = Faults(str(path))
+        try:
+            plan: Plan | None = structure(cls, parse(path.read_text(), str(path)), "$", faults)
+        except OSError as error:
+            raise UserError(f"{path}: cannot read: {error.strerror}", "prepare the card again") from error
+        if plan is None or faults:
+            raise faults.error("prepare the card again: `edgemask flash RELEASE --to sd.img`")
+        return plan
+
+
+def carry_out(
+    folder: Path, boot: Path | None, *, command: Sequence[str] = INSTALL, units: Path = UNITS, clock: bool = True
+) -> int:
+    """Install what lies in `folder`, and clear up behind a success; the installer's exit code."""
+    with ExitStack() as stack:
+        tell = _teller(stack, boot)
+        tell("edgemask: first start of this card")
+        try:
+            plan = Plan.read(folder / PLAN)
+        except UserError as error:
+            tell(f"failed: {error.message}; {error.hint}")
+            return error.exit_code
+        if clock:
+            _advance_clock(plan.prepared, tell)
+        code = _install([*command, *plan.install], folder, tell)
+        if code != 0:
+            tell(f"failed with exit code {code}; it is tried again at the next start")
+            return code
+        _clear_up(folder, units)
+        tell("done: the release is installed and runs; `edgemask status HOST` on your PC shows it")
+    return 0
+
+
+def main() -> None:
+    """What the unit runs."""
+    sys.exit(run_main(lambda: carry_out(FOLDER, next(filter(os.path.ismount, BOOT_FOLDERS), None))))
+
+
+def _teller(stack: ExitStack, boot: Path | None) -> Tell:
+    """Tell the journal and, where it can be written, the file that whoever takes the card out will look for."""
+    log: IO[str] | None = None
+    if boot is not None:
+        with suppress(OSError):
+            log = stack.enter_context((boot / LOG).open("w"))
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        if log:
+            # Why swallowed: a boot partition that is full or read-only must not keep the board from its release.
+            with suppress(OSError):
+                log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
+                log.flush()
+                os.fsync(log.fileno())
+
+    return tell
+
+
+def _advance_clock(prepared: int, tell: Tell) -> None:
+    """A board without a battery and a network starts in the past: the card cannot be older than its own preparing."""
+    if time.time() >= prepared:
+        return
+    try:
+        time.clock_settime(time.CLOCK_REALTIME, prepared)
+        tell("the clock stood before the card's own preparing: set to that moment")
+    except OSError as error:
+        tell(f"the clock stands before the card's own preparing and cannot be set: {error.strerror}")
+
+
+def _install(command: Sequence[str], folder: Path, tell: Tell) -> int:
+    with subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():
+            tell(line.rstrip("\n"))
+    return process.returncode
+
+
+def _clear_up(folder: Path, units: Path) -> None:
+    """The plan first, and durably: without it the unit starts no more, whatever else is left behind."""
+    (folder / PLAN).unlink()
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
+    for unit in (units / "multi-user.target.wants" / UNIT, units / UNIT):
+        unit.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
