@@ -16,7 +16,7 @@ HEAVY_EXTRAS = $*
 LOOSE_serving := ml_dtypes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check board-test board-test-long ci-heavy bench-compare build clean
+.PHONY: help setup demo test test-long check board-test board-test-long ci-heavy bench-compare build locks clean
 .DELETE_ON_ERROR:
 
 # `make target=jetson` builds; `make` alone helps.
@@ -110,6 +110,10 @@ $(HEAVY)/%/all: pyproject.toml runtime/pyproject.toml .constraints.txt .constrai
 	@grep -v '^$(or $(LOOSE_$*),none)==' .constraints.txt >$(HEAVY)/$*/constraints.txt
 	@$(HEAVY)/$*/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(HEAVY)/$*/constraints.txt --constraint .constraints-heavy.txt $(HEAVY_ALL)
 	@touch $@
+
+# For who maintains Edgemask: what releases hold, from .constraints.txt and targets/wheels/pins.txt.
+locks: $(VENV)/light
+	@$(BIN)/python -m edgemask.wheels.locking
 
 clean:
 	rm -rf build $(VENV) $(HEAVY)

@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "board" / "target.toml").write_text(GOOD, encoding="utf-8")
     (tmp_path / "README.md").write_text("no target")
     (tmp_path / "empty").mkdir()
-    monkeypatch.setattr(target, "_home", lambda: tmp_path)
+    monkeypatch.setattr(target, "targets_folder", lambda: tmp_path)
     return tmp_path
 
 

@@ -60,7 +60,7 @@ class Target:
 
 def targets() -> dict[str, Target]:
     """Every target there is, by name."""
-    files = (folder / "target.toml" for folder in _home().iterdir() if folder.is_dir())
+    files = (folder / "target.toml" for folder in targets_folder().iterdir() if folder.is_dir())
     found = [_read(file) for file in files if file.is_file()]
     return {target.name: target for target in sorted(found, key=lambda target: target.name)}
 
@@ -73,8 +73,8 @@ def find_target(name: str) -> Target:
     return known[name]
 
 
-def _home() -> Traversable:
-    """Inside the installed package, or beside the toolchain in a checkout."""
+def targets_folder() -> Traversable:
+    """The folder of targets: inside the installed package, or beside the toolchain in a checkout."""
     packaged = importlib.resources.files("edgemask") / "targets"
     return packaged if packaged.is_dir() else _CHECKOUT
 
