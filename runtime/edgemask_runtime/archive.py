@@ -81,7 +81,10 @@ class Archive:
             raise self.broken(f"{name} is missing")
         if self._zip.getinfo(name).file_size > MAX_TEXT_BYTES:
             raise self.broken(f"{name} is larger than {MAX_TEXT_BYTES} bytes")
-        return self._zip.read(name).decode()
+        try:
+            return self._zip.read(name).decode()
+        except UnicodeDecodeError as error:
+            raise self.broken(f"{name} is not UTF-8 text") from error
 
     def open(self, name: str) -> IO[bytes]:
         """An entry as a file that can be read and sought in."""

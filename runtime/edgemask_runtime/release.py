@@ -126,7 +126,7 @@ class ReleaseManifest:
     def from_json(cls, text: str, where: str = MANIFEST) -> ReleaseManifest:
         """Read and check the text; one UserError names every fault as `where: $.path: value; allowed; did you mean`."""
         faults = Faults(where)
-        manifest: ReleaseManifest | None = structure(cls, parse(text, where), "$", faults)
+        manifest: ReleaseManifest | None = structure(cls, parse(text, where, HINT), "$", faults)
         if manifest is not None:
             _check_together(manifest, faults)
         if manifest is None or faults:

@@ -42,12 +42,12 @@ class Faults:
         return len(self._lines)
 
 
-def parse(text: str, where: str) -> Any:
-    """Parse JSON; UserError for bad syntax, repeated keys and numbers that JSON does not have."""
+def parse(text: str, where: str, hint: str | None = None) -> Any:
+    """Parse JSON; UserError, with the hint, for bad syntax, repeated keys and numbers that JSON does not have."""
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=parse_number)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON: {error}") from error
+        raise UserError(f"{where}: not valid JSON: {error}", hint) from error
 
 
 def structure(kind: Any, value: Any, path: str, faults: Faults) -> Any:

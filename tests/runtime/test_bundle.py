@@ -167,7 +167,7 @@ def compressed() -> zipfile.ZipInfo:
         (compressed(), b"{}" * 999, "not stored plainly"),
         ("model.onnx", b"other", "does not have the"),
         ("evidence.json", b"[]", "evidence.json is no object"),
-        ("evidence.json", b"\xff\xfe", "utf-8"),
+        ("evidence.json", b"\xff\xfe", "evidence.json is not UTF-8 text"),
         ("manifest.json", b"{}", "missing"),
     ],
 )

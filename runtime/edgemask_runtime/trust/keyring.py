@@ -138,7 +138,8 @@ class Keys:
         if not path.exists():
             return cls()
         faults = Faults(str(path))
-        parsed = parse(_text(path), str(path))
+        hint = "enrol the keys again: `edgemask-device install RELEASE --enrol NAME.pub`"
+        parsed = parse(_text(path), str(path), hint)
         keys: Keys | None = structure(cls, parsed, "$", faults)
         for index, entry in enumerate(keys.enrolled if keys else ()):
             if entry.id != entry.key.id:
@@ -146,7 +147,7 @@ class Keys:
                     f"$.enrolled[{index}].id", f"value {entry.id!r}", allowed=f"its key's own id, {entry.key.id}"
                 )
         if keys is None or faults:
-            raise faults.error("enrol the keys again: `edgemask-device install RELEASE --enrol NAME.pub`")
+            raise faults.error(hint)
         return keys
 
     def write(self, path: Path) -> None:

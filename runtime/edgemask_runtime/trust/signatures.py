@@ -63,7 +63,7 @@ class Signatures:
         if len(data) > MAX_SIGNATURES_BYTES:
             raise UserError(f"{where}: larger than {MAX_SIGNATURES_BYTES} bytes", hint)
         faults = Faults(where)
-        read: Signatures | None = structure(cls, parse(_decoded(data, where), where), "$", faults)
+        read: Signatures | None = structure(cls, parse(_decoded(data, where), where, hint), "$", faults)
         keys = [signature.key for signature in read.signatures] if read else []
         if len(keys) > MAX_SIGNATURES:
             faults.add("$.signatures", f"{len(keys)} signatures", allowed=f"at most {MAX_SIGNATURES}")
