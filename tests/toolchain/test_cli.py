@@ -230,7 +230,7 @@ def test_masks_and_targets(run: Run) -> None:
     assert all(parameter["doc"] for mask in masks for parameter in mask["parameters"])
     assert all(mask["kind"] in run("masks").out for mask in masks)
     targets = json.loads(run("targets", "--json").out)
-    assert [target["name"] for target in targets] == ["host", "jetson", "raspberrypi"]
+    assert {"host", "jetson", "raspberrypi"} <= {target["name"] for target in targets}
     assert all(target["title"] in run("targets").out for target in targets)
 
 

@@ -341,11 +341,18 @@ def _counted(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @app.command()
-def targets(json: Json = False) -> None:
-    """List the boards that bundles are built for."""
-    from edgemask.listing import as_json, target_list, targets_text
+def targets(
+    name: Annotated[str | None, typer.Argument(help="One of them, in detail.")] = None, json: Json = False
+) -> None:
+    """List the boards that bundles and releases can be built for."""
+    from edgemask.listing import as_json
+    from edgemask.target import find_target
+    from edgemask.target_listing import target_list, target_text, target_values, targets_text
 
-    typer.echo(as_json(target_list()) if json else targets_text())
+    if json:
+        typer.echo(as_json(target_values(find_target(name)) if name else target_list()))
+    else:
+        typer.echo(target_text(name) if name else targets_text())
 
 
 @app.command()

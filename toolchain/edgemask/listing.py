@@ -19,7 +19,6 @@ from edgemask.presets import PRESETS
 from edgemask.report import distance_text, figures_of, judgement_text, key_text
 from edgemask.spec import Spec
 from edgemask.steps import Mask, Rewrite, Step, Wrap, registry
-from edgemask.target import targets
 from edgemask_runtime.answers import Quantity, Reading
 from edgemask_runtime.bundle import KeyInput
 from edgemask_runtime.detections import Detection
@@ -71,17 +70,6 @@ def as_json(value: Any) -> str:
 def json_line(value: Any) -> str:
     """JSON on one line."""
     return json.dumps(value)
-
-
-def target_list() -> list[dict[str, Any]]:
-    """Every target as plain data."""
-    return [asdict(target) for target in targets().values()]
-
-
-def targets_text() -> str:
-    """The targets as a table."""
-    rows = [(t.name, t.arch, t.python, t.engines.onnx, t.engines.tflite, t.title) for t in targets().values()]
-    return columns(("target", "arch", "python", "onnx on", "tflite on", "what it is"), rows)
 
 
 def health_text(health: Health) -> str:

@@ -35,7 +35,7 @@ def wheels_for(
     `progress` is told each package that is being fetched. Every wheel's digest is compared with the lock's, each time.
     """
     arch = platform.machine() if target.arch == "any" else target.arch
-    pins = lock_for(arch, python, wanted)
+    pins = lock_for(arch, python, set(wanted) - set(target.packages.system))
     found = {pin: kept(pin) for pin in pins}
     missing = [pin for pin, path in found.items() if path is None]
     if missing and offline:
