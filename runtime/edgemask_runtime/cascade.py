@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from edgemask_runtime.about import About, Outputs
-from edgemask_runtime.answers import Reading
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.crops import Box, crop
 from edgemask_runtime.detections import read_detections
@@ -61,9 +62,9 @@ class Cascade:
         rows = [self._recognise(frame, outputs, row) for row, frame in enumerate(frames)]
         return Outputs({**outputs, **{name: np.stack([row[name] for row in rows]) for name in rows[0]}}, self.about)
 
-    def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
-        """What row `row` means: the detector's reading, with what was recognised in its boxes."""
-        return self.about.read(outputs, row)
+    def begin(self, frames: Pixels) -> Callable[[], Outputs]:
+        """Return what runs them: here nobody else could."""
+        return partial(self.predict, frames)
 
     def _recognise(self, frame: Pixels, outputs: dict[str, Array], row: int) -> dict[str, Array]:
         """The recogniser's outputs for each crop of one frame."""

@@ -195,11 +195,11 @@ class Feeder:
     def _take(self, capture: Capture, shot: Shot) -> bool:
         """Put one shot into the mailbox; False when no more are wanted of this capture."""
         if not self._live:
-            shot = _read_ahead(shot) if self.lossless else shot
             self._wait()
         if self._stopping.is_set() or capture is not self._capture:
             shot.release()
             return False
+        shot = _read_ahead(shot) if self.lossless else shot
         self._is_back()
         now_ns = time.monotonic_ns()
         # Why min: a driver's clock that is ahead of ours would make a frame young for ever.
@@ -226,7 +226,7 @@ class Feeder:
         """Wait for the next frame's time; after a late frame no burst follows."""
         fps = self._first.fps if self._first else 0
         if fps == 0:
-            self._mailbox.wait_until_wanted()
+            self._mailbox.wait_until_empty()
             return
         self._due_s = self._due_s or time.monotonic()
         self._stopping.wait(max(0.0, self._due_s - time.monotonic()))

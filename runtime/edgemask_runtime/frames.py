@@ -60,7 +60,6 @@ class Mailbox:
         self.dropped = 0
         self._changed = Condition()
         self._frame: Frame | None = None
-        self._takers = 0
         self._closed = False
 
     def put(self, frame: Frame) -> None:
@@ -73,14 +72,12 @@ class Mailbox:
         if replaced:
             replaced.shot.release()
 
-    def take(self) -> Frame | None:
-        """Wait for a frame and remove it; None when the mailbox is closed and empty."""
+    def take(self, *, wait: bool = True) -> Frame | None:
+        """Wait for a frame and remove it; None when the mailbox is closed and empty, or is not to be waited for."""
         with self._changed:
-            self._takers += 1
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._frame is not None or self._closed)
-            self._takers -= 1
+            self._changed.wait_for(lambda: self._frame is not None or self._closed or not wait)
             frame, self._frame = self._frame, None
+            self._changed.notify_all()
             return frame
 
     def drain(self) -> None:
@@ -89,10 +86,10 @@ class Mailbox:
             self.dropped += 1
             frame.shot.release()
 
-    def wait_until_wanted(self) -> None:
-        """Wait until a taker waits for a frame, or the mailbox is closed."""
+    def wait_until_empty(self) -> None:
+        """Wait until the frame was taken, or the mailbox is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: (self._takers > 0 and self._frame is None) or self._closed)
+            self._changed.wait_for(lambda: self._frame is None or self._closed)
 
     def close(self) -> None:
         """Wake everyone; the frame that is left can still be taken."""

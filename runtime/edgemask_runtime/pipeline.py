@@ -43,8 +43,23 @@ class Inference:
     latency_ms: float
 
 
+@dataclass
+class Asked:
+    """A frame that the model was given, and what waits for its outputs; None where it is answered with nothing."""
+
+    frame: Frame
+    begun_ns: int
+    outputs: Callable[[], Outputs] | None = None
+    pixels: Pixels | None = None
+    error: Exception | None = None
+
+
 class Worker:
-    """Answers the newest frame, again and again; a frame older than is allowed is not even read."""
+    """Answers the newest frame, again and again; a frame older than is allowed is not even read.
+
+    Of a source that waits for us the next frame is given to the model before the answer of the one before is taken, so
+    that the model need not wait for us.
+    """
 
     def __init__(
         self,
@@ -70,29 +85,67 @@ class Worker:
 
     def run(self) -> None:
         """Work until the mailbox is closed and empty, or there is an alarm."""
-        while self.error is None and (frame := self._mailbox.take()):
-            self.busy_since_ns = time.monotonic_ns()
-            try:
-                self._handle(frame)
-            except NoEntropy as error:
-                self._alarm(error)
-            except ModelDown as error:
-                self._without_model(error)
-            except Exception as error:
-                self._failed(frame, error)
-            finally:
-                self.busy_since_ns = None
-                frame.shot.release()
+        asked: Asked | None = None
+        while self.error is None:
+            frame = self._mailbox.take(wait=asked is None)
+            if frame is None and asked is None:
+                return
+            following = self._asked(frame) if frame else None
+            if asked:
+                self._finish(asked)
+            if following and not self._lossless():
+                self._finish(following)
+                following = None
+            asked = self._freshened(following) if following else None
+            self.busy_since_ns = asked.begun_ns if asked else None
+        if asked:
+            # Why not answered: there was an alarm meanwhile.
+            self._tally.failed += 1
+            asked.frame.shot.release()
 
-    def _handle(self, frame: Frame) -> None:
-        self._tally.wait.observe(frame.age_ms)
-        if self._is_expired(frame):
+    def _asked(self, frame: Frame) -> Asked:
+        """Give the frame to the model; what goes wrong is told when its turn to be answered comes."""
+        asked = self._freshened(Asked(frame, time.monotonic_ns()))
+        self.busy_since_ns = self.busy_since_ns or asked.begun_ns
+        try:
+            self._tally.wait.observe(asked.frame.age_ms)
+            if not self._is_expired(asked.frame):
+                asked.pixels = self._read(frame)
+                asked.begun_ns = time.monotonic_ns()
+                asked.outputs = self._served.begin(asked.pixels[np.newaxis])
+        except Exception as error:
+            asked.error = error
+        return asked
+
+    def _freshened(self, asked: Asked) -> Asked:
+        """A frame that waits for us is as old as the model is free for it, unless its source states its age."""
+        asked.begun_ns = time.monotonic_ns()
+        if self._lossless() and asked.frame.shot.captured_ns is None:
+            asked.frame = replace(asked.frame, captured_ns=asked.begun_ns)
+        return asked
+
+    def _finish(self, asked: Asked) -> None:
+        """Wait for the model's answer and deliver it."""
+        try:
+            self._handle(asked)
+        except NoEntropy as error:
+            self._alarm(error)
+        except ModelDown as error:
+            self._without_model(error)
+        except Exception as error:
+            self._failed(asked.frame, error)
+        finally:
+            asked.frame.shot.release()
+
+    def _handle(self, asked: Asked) -> None:
+        if asked.error:
+            raise asked.error
+        if asked.outputs is None or asked.pixels is None:
             return
-        pixels = self._read(frame)
-        inference = self._infer(pixels)
+        inference = self._inferred(asked.outputs(), asked.begun_ns)
         self._with_model()
-        if not self._is_expired(frame):
-            self._deliver(self._answer(frame, inference), self._copy(pixels))
+        if not self._is_expired(asked.frame):
+            self._deliver(self._answer(asked.frame, inference), self._copy(asked.pixels))
 
     def _is_expired(self, frame: Frame) -> bool:
         expired = frame.age_ms > self.max_age_ms
@@ -105,14 +158,11 @@ class Worker:
         self._tally.read.observe((time.monotonic_ns() - begun_ns) / NS_PER_MS)
         return pixels
 
-    def _infer(self, pixels: Pixels) -> Inference:
-        begun_ns = time.monotonic_ns()
-        outputs = self._served.predict(pixels[np.newaxis])
+    def _inferred(self, outputs: Outputs, begun_ns: int) -> Inference:
         latency_ms = (time.monotonic_ns() - begun_ns) / NS_PER_MS
         self._tally.infer.observe(latency_ms)
         # Why not the model's own digest: a reload may have changed it since.
-        digest = outputs.about.digest if isinstance(outputs, Outputs) else self._served.digest
-        return Inference(self._judged(self._served.read(outputs), outputs), digest, latency_ms)
+        return Inference(self._judged(outputs.read(), outputs), outputs.about.digest, latency_ms)
 
     def _judged(self, reading: Reading, outputs: Mapping[str, Array]) -> Reading:
         """The reading under the device's own thresholds, which are at most the manifest's."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -10,7 +12,6 @@ from typing import Protocol
 import numpy as np
 
 from edgemask_runtime.about import About, Outputs
-from edgemask_runtime.answers import Reading
 from edgemask_runtime.bundle import Bundle, EntropyInput, Manifest, payload_digest
 from edgemask_runtime.engines import ENGINES, Array, Engine, EngineInfo, open_engine
 from edgemask_runtime.entropy import draw_seed, expand
@@ -48,8 +49,8 @@ class Served(Protocol):
         ModelDown while the model is being restarted; it is worth asking again, but not for this frame.
         """
 
-    def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
-        """What row `row` of the outputs means."""
+    def begin(self, frames: Pixels) -> Callable[[], Outputs]:
+        """Ask as `predict` does, and return what waits for the outputs: other frames can be made ready meanwhile."""
 
 
 class Predictor:
@@ -97,9 +98,9 @@ class Predictor:
         with self._entered:
             return Outputs(self._engine.run(feeds), self.about)
 
-    def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
-        """What row `row` of the outputs means."""
-        return self.about.read(outputs, row)
+    def begin(self, frames: Pixels) -> Callable[[], Outputs]:
+        """Return what runs them: here nobody else could."""
+        return partial(self.predict, frames)
 
 
 def takes_key(manifest: Manifest) -> bool:

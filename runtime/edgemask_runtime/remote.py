@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from edgemask_runtime.about import About, Outputs
-from edgemask_runtime.answers import Reading
-from edgemask_runtime.engines import Array, EngineInfo
+from edgemask_runtime.engines import EngineInfo
 from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import ModelDown, UserError
 from edgemask_runtime.formats import Pixels
@@ -70,21 +71,29 @@ class Remote:
         worker, asked = self._worker, None
         while worker is not None and worker is not asked:
             with suppress(Moved):
-                return self._asked(worker, frames)
+                return self._heard(worker.begin(frames))
             worker, asked = self._worker, worker
         raise self._down()
 
-    def _asked(self, worker: WorkerProcess, frames: Pixels) -> Outputs:
+    def begin(self, frames: Pixels) -> Callable[[], Outputs]:
+        """Ask, and return what waits for the outputs; what goes wrong is told there."""
+        if worker := self._worker:
+            with suppress(Moved):
+                return partial(self._followed, worker.begin(frames), frames)
+        return partial(self.predict, frames)
+
+    def _followed(self, outputs: Callable[[], Outputs], frames: Pixels) -> Outputs:
+        """What was asked for, of the next worker where the one that was asked goes in order."""
+        with suppress(Moved):
+            return self._heard(outputs)
+        return self.predict(frames)
+
+    def _heard(self, outputs: Callable[[], Outputs]) -> Outputs:
         try:
-            return worker.predict(frames)
+            return outputs()
         except NoEntropy as error:
             self.alarm = error.message
             raise
-
-    def read(self, outputs: dict[str, Array], row: int = 0) -> Reading:
-        """What row `row` of the outputs means, by the model that gave them."""
-        about = outputs.about if isinstance(outputs, Outputs) else self.about
-        return about.read(outputs, row)
 
     def check_exchange(self, new: About) -> None:
         """UserError unless cameras, clients and sinks need not notice that it takes the place of what was served."""

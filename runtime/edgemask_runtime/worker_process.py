@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgemask_runtime.about import About, Outputs
@@ -61,7 +62,7 @@ class ModelOptions:
 
 
 class WorkerProcess:
-    """One worker; any thread may call `predict`, only one the rest.
+    """One worker; any thread may call `begin` and what it returns, only one the rest.
 
     The thread that makes it must live as long as it: the kernel ends a worker with the thread that started it.
     """
@@ -113,20 +114,34 @@ class WorkerProcess:
         self._idle = {size: deque() for size in (*SIZES, self._max_rows)}
         return self.about
 
-    def predict(self, frames: Pixels) -> Outputs:
-        """All outputs. ModelDown: it went or does not answer; Moved: it goes in order, and did not run this."""
+    def begin(self, frames: Pixels) -> Callable[[], Outputs]:
+        """Ask, and return what waits for all outputs.
+
+        ModelDown, here and there: it went or does not answer; Moved: it goes in order, and did not run this.
+        """
         idle = self._idle[size := min(1 << max(0, len(frames) - 1).bit_length(), self._max_rows)]
         try:
             connection = idle.pop()
         except IndexError:
             connection = self._connected(size, PATIENCE * self.options.deadline_s)
         try:
-            return connection.infer(connection.fill(frames))
+            number = connection.send(0, connection.fill(frames))
+        except BaseException:
+            self._let_go(connection, idle)
+            raise
+        return partial(self._received, number, connection, idle)
+
+    def _received(self, number: int, connection: Connection, idle: deque[Connection]) -> Outputs:
+        try:
+            return connection.receive(number)
         finally:
-            if not connection.closed:
-                idle.append(connection)
-            if self._ended:
-                self._forget_connections()
+            self._let_go(connection, idle)
+
+    def _let_go(self, connection: Connection, idle: deque[Connection]) -> None:
+        if not connection.closed:
+            idle.append(connection)
+        if self._ended:
+            self._forget_connections()
 
     def tell(self, word: bytes) -> None:
         """Send a command; a worker that is gone is noticed by its silence."""

@@ -13,7 +13,6 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from edgemask_runtime.about import About, Outputs
-from edgemask_runtime.answers import Reading
 from edgemask_runtime.bundle import OutputRecord, write_bundle
 from edgemask_runtime.engines import EngineInfo
 from edgemask_runtime.entropy import NoEntropy
@@ -44,9 +43,6 @@ class Echo:
         if (frames == 67).all():
             raise NoEntropy("the random source repeats itself")
         return Outputs({"echo": frames.copy(), "found": np.flatnonzero(frames > 200)}, self.about)
-
-    def read(self, outputs: Any, row: int = 0) -> Reading:
-        return self.about.read(outputs, row)
 
 
 def echo_bundle(path: Path, version: str = "1", **changes: Any) -> Path:

@@ -121,7 +121,7 @@ class Model:
 
     def __init__(self, served: Predictor, *errors: Exception | None, gate: threading.Semaphore | None = None) -> None:
         self.manifest, self.digest, self.engine = served.manifest, served.digest, served.engine
-        self.read = served.read
+        self.about = served.about
         self._served, self._errors, self._gate = served, list(errors), gate
 
     def predict(self, frames: Any) -> Any:
@@ -131,6 +131,9 @@ class Model:
         if error:
             raise error
         return self._served.predict(frames)
+
+    def begin(self, frames: Any) -> Any:
+        return lambda: self.predict(frames)
 
 
 def settings(**changes: Any) -> PipelineSettings:

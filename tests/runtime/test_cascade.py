@@ -89,7 +89,7 @@ def test_each_box_is_recognised(tmp_path: Path, inner: Any) -> None:
     outputs = served.predict(frames)
     assert outputs[BOX].tolist() == [[0, 1], [0, 1]]
     for row, names in enumerate((("bob", "dee"), ("cid", "ann"))):
-        found = served.read(outputs, row).detections
+        found = outputs.read(row).detections
         assert found is not None
         assert [d.recognised[0].label for d in found[:2] if d.recognised] == list(names)
         assert [d.label for d in found] == ["face", "face", "bag"]
@@ -112,7 +112,7 @@ def test_crops_are_cut_from_every_format(tmp_path: Path, inner: Any, camera: For
     served = open_bundle(Bundle.open(joined(tmp_path / "two.edgemask", inner, frame=frame)))
     shown = in_format(recolour(scene(1, 3), "rgb" if camera.colour in YUV else camera.colour), camera)
     outputs = served.predict(shown[None])
-    found = served.read(outputs).detections
+    found = outputs.read().detections
     assert found is not None
     assert [d.recognised[0].label for d in found[:2] if d.recognised] == ["bob", "dee"]
 
@@ -136,7 +136,7 @@ def test_only_the_label_asked_is_recognised(tmp_path: Path, inner: Any) -> None:
     served = open_bundle(Bundle.open(joined(tmp_path / "two.edgemask", inner, record)))
     outputs = served.predict(scene(1, 1, 2)[None])
     assert outputs[BOX].tolist() == [[2, -1]]
-    found = served.read(outputs).detections
+    found = outputs.read().detections
     assert found is not None
     assert found[2].recognised is not None
     assert found[2].recognised[0].label == "cid"
@@ -207,6 +207,6 @@ def test_a_cascade_in_a_process_of_its_own_is_read_alike(
         assert remote.about == direct.about
         outputs, expected = remote.predict(frames), direct.predict(frames)
         for row in range(2):
-            reading = remote.read(outputs, row)
-            assert reading == direct.read(expected, row)
+            reading = outputs.read(row)
+            assert reading == expected.read(row)
             assert any(detection.recognised for detection in reading.detections or ())

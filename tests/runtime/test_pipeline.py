@@ -17,6 +17,7 @@ from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import ModelDown, UserError
 from edgemask_runtime.frames import Frame, Mailbox, Shot, wall_clock
 from edgemask_runtime.predictor import Predictor
+from edgemask_runtime.telemetry import Telemetry
 
 from .parts import Camera, Failing, LiveCamera, Model, Run, Sink, until
 from .tiny import MakeBundle, picture
@@ -82,14 +83,38 @@ def test_a_frame_that_is_too_old_when_it_comes_is_not_even_read(predictor: Predi
 
 
 def test_frames_that_wait_for_the_model_are_read_while_it_is_busy(predictor: Predictor) -> None:
-    gate = threading.Semaphore(0)
-    camera = Camera(3, fps=0)
-    run = Run(Model(predictor, gate=gate), camera, Sink())
-    until(lambda: camera.reads == [0, 1])
-    assert run.tally.captured == 1
-    gate.release(3)
+    gate, telemetry, ahead = threading.Semaphore(0), Telemetry(), list[int]()
+
+    def read(number: int) -> Any:
+        ahead.append(number - telemetry.pipeline("door").answered)
+        return picture(0)
+
+    camera = Camera(9, fps=0, read=read)
+    run = Run(Model(predictor, gate=gate), camera, Sink(), telemetry=telemetry)
+    until(lambda: camera.reads[:2] == [0, 1])
+    assert run.tally.answered == 0
+    gate.release(9)
     run.end()
-    assert (camera.reads, run.tally.answered) == ([0, 1, 2], 3)
+    assert (camera.reads, run.tally.answered) == (list(range(9)), 9)
+    assert max(ahead) <= 2
+
+
+def test_the_model_has_the_next_frame_before_the_answer_of_the_one_before_is_taken(predictor: Predictor) -> None:
+    under_way, most = list[Any](), set[int]()
+
+    class Counting(Model):
+        def begin(self, frames: Any) -> Any:
+            under_way.append(frames)
+            most.add(len(under_way))
+            return lambda: under_way.pop(0) is frames and self.predict(frames)
+
+    sink = Sink()
+    run = Run(Counting(predictor), Camera(10**9, fps=0), sink)
+    until(lambda: 2 in most)
+    run.stop()
+    assert most == {1, 2}
+    assert [answer.frame for answer in sink.answers] == list(range(run.tally.answered))
+    assert run.tally.failed == 0
 
 
 def test_a_bad_frame_is_counted_and_skipped(predictor: Predictor) -> None:
@@ -246,7 +271,7 @@ def test_the_mailbox_keeps_the_newest_and_counts_the_rest() -> None:
     mailbox.put(frames[0])
     assert (mailbox.take(), mailbox.take()) == (frames[3], None)
     assert mailbox.dropped == 3
-    mailbox.wait_until_wanted()
+    mailbox.wait_until_empty()
 
 
 def test_a_folder_camera_reads_what_it_lists(predictor: Predictor, faces: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_worker_answers_as_a_predictor_does(make_bundle: MakeBundle, engine: s
             outputs = remote.predict(picture(shown)[None])
             expected = direct.predict(picture(shown)[None])["probabilities"]
             np.testing.assert_array_equal(outputs["probabilities"], expected)
-            assert remote.read(outputs).top[0].label == LABELS[shown]
+            assert outputs.read().top[0].label == LABELS[shown]
 
 
 def test_batches_of_any_size_go_through(echo: Path) -> None:

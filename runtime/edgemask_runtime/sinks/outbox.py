@@ -117,6 +117,8 @@ class Outbox:
             self.error = undelivered or self.error
             self._sink.close()
         except Exception as error:
+            # Why closed: whoever leaves an answer here would wait for it to be taken.
+            self.close(STOPPING)
             self._broken(error)
 
     def _next(self) -> Item | None:
