@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -40,7 +42,7 @@ def wheel_of(files: dict[str, str]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, text in files.items():
-            archive.writestr(name, text)
+            archive.writestr(zipfile.ZipInfo(name), text)
     return content.getvalue()
 
 
@@ -53,6 +55,9 @@ class Maker:
         self.key = PublicKey(self.private.public_key().public_bytes_raw())
         self.public = folder / "maker.pub"
         self.public.write_bytes(self.key.to_pem())
+        # So that the many processes of these tests compile each module once.
+        self.env = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
+        self.env.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def release(self, serial: int, behaviour: str = "well", *, port: int = 0, **changes: Any) -> Path:
         """A release of this serial, whose daemon says `version SERIAL` when it is ready."""
@@ -87,8 +92,8 @@ class Board:
 
     def run(self, *arguments: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a verb; killed at the step `at`, or on a disk that is full from the step -`at` on."""
-        command = [sys.executable, "-B", str(HERE / "installer.py"), str(self.folder), str(at), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        command = [sys.executable, str(HERE / "installer.py"), str(self.folder), str(at), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=self.maker.env)
 
     def install(self, release: Path, *more: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run("install", release, "--enrol", self.maker.public, *more, at=at)
@@ -98,6 +103,20 @@ class Board:
         done = self.install(self.maker.release(serial, **changes), *more)
         assert done.returncode == 0, done.stdout + done.stderr
         self.manager.becomes("active", f"version {serial}")
+
+    def refuses(self, *arguments: Any) -> str:
+        """A verb that is refused: nothing changes. What it says."""
+        before, tree = self.manager.state(), self.tree()
+        done = self.run(*arguments)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert (self.manager.state(), self.tree()) == (before, tree)
+        return done.stderr
+
+    def tree(self) -> dict[str, str]:
+        """Every file and link of the installation, and what it holds."""
+        places = [path for top in (self.layout.root, self.layout.system) for path in sorted(top.rglob("*"))]
+        return {str(path): _content(path) for path in places if path != self.layout.lock}
 
     def status(self) -> dict[str, Any]:
         done = self.run("status", "--json")
@@ -131,6 +150,12 @@ class Board:
         for link in [self.layout.settings, self.layout.users, *self.layout.units.rglob("*.service")]:
             assert link.exists(), link
         return Slot(self.layout.slot(running)).manifest().serial
+
+
+def _content(path: Path) -> str:
+    if path.is_symlink():
+        return str(path.readlink())
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "a folder"
 
 
 __all__ = ["MODEL", "UNIT", "WHEEL", "Board", "Maker", "Release", "tiny_wheel", "wheel_of"]

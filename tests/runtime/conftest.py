@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 
 from edgemask_runtime.bundle import write_bundle
+from edgemask_runtime.install.layout import Layout
 
+from .boards import Board, Maker
+from .manager import managed
 from .tiny import CLASSES, PIXELS, SHAPE, MakeBundle, manifest_of, model_bytes, picture, write_pgm
 
 
@@ -45,3 +49,17 @@ def faces(tmp_path: Path) -> Path:
     for index in range(6):
         write_pgm(folder / f"{index}.pgm", picture(index % CLASSES))
     return folder
+
+
+@pytest.fixture(scope="session")
+def maker(make_bundle: MakeBundle, tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    """Makes releases of the tiny classifier."""
+    return Maker(tmp_path_factory.mktemp("maker"), make_bundle())
+
+
+@pytest.fixture
+def board(tmp_path: Path, maker: Maker) -> Iterator[Board]:
+    """A device with nothing on it."""
+    layout = Layout(tmp_path / "root", tmp_path / "system")
+    with managed(layout, tmp_path) as manager:
+        yield Board(tmp_path, layout, manager, maker)

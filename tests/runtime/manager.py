@@ -99,6 +99,7 @@ class Manager:
             if order == "restart":
                 self._kill()
                 self._restarts = 0
+                self.log.unlink(missing_ok=True)
                 self._start()
             elif order == "stop":
                 self._kill()
@@ -113,7 +114,7 @@ class Manager:
         command = [str(self.layout.current / "venv/bin/edgemaskd"), "run", str(self.layout.settings)]
         environment = {**os.environ, "NOTIFY_SOCKET": self._notified.getsockname()}
         try:
-            with self.log.open("wb") as log:
+            with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
                 )

@@ -1,41 +1,269 @@
-"""Releases onto a device in a folder: installed, exchanged, returned, refused."""
+"""Releases onto a device in a folder: installed, exchanged, returned, gone back to, taken away."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
-import pytest
+from edgemask_runtime.install.slots import Slot
 
-from edgemask_runtime.install.layout import Layout
-
-from .boards import Board, Maker
-from .manager import managed
+from .boards import HERE, MODEL, WHEEL, Board, Maker, wheel_of
+from .running import watched
 from .tiny import MakeBundle
 
-
-@pytest.fixture(scope="module")
-def maker(make_bundle: MakeBundle, tmp_path_factory: pytest.TempPathFactory) -> Maker:
-    return Maker(tmp_path_factory.mktemp("maker"), make_bundle())
-
-
-@pytest.fixture
-def board(tmp_path: Path, maker: Maker) -> Iterator[Board]:
-    layout = Layout(tmp_path / "root", tmp_path / "system")
-    with managed(layout, tmp_path) as manager:
-        yield Board(tmp_path, layout, manager, maker)
+REAL = "[console_scripts]\nedgemaskd = edgemask_runtime.daemon:main\n"
+SETTINGS = """schema = 1
+[http]
+listen = "127.0.0.1:0"
+[[models]]
+name = "tiny"
+bundle = "models/tiny.edgemask"
+"""
 
 
 def test_a_release_is_installed_and_the_next_one_takes_its_place(board: Board) -> None:
     done = board.install(board.maker.release(1), "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert lines[-1]["installed"]["serial"] == 1
+    assert {line["step"] for line in lines[:-1]} >= {"check", "write", "unpack", "warm-up of tiny", "sync", "switch"}
+    assert lines[-1]["installed"] | {"since": 0, "digest": 0} == {
+        "slot": "a",
+        "name": "tiny",
+        "version": "1.0",
+        "serial": 1,
+        "target": "host",
+        "digest": 0,
+        "since": 0,
+        "engine": {"tiny": "none 1.0, cpu"},
+    }
     board.manager.becomes("active", "version 1")
+    assert board.manager.users == ["u edgemask -\n"]
     board.installed(2)
     told = board.status()
     assert (told["installed"]["serial"], told["previous"]["serial"]) == (2, 1)
-    assert told["service"]["state"] == "active"
+    assert told["service"] == {"state": "active", "detail": "running", "restarts": 0, "status": "version 2"}
     assert told["trouble"] == []
+    assert told["keys"]["enrolled"][0]["id"] == board.maker.key.id
     assert board.check() == 2
+    assert not os.access(board.layout.current / "settings.toml", os.X_OK)
+
+
+def test_a_daemon_that_does_not_start_is_returned(board: Board) -> None:
+    board.installed(1)
+    for serial, behaviour, cause in ((2, "crash", "error: no camera"), (3, "leave", "error: the camera is gone")):
+        done = board.install(board.maker.release(serial, behaviour))
+        assert done.returncode == 5, done.stdout + done.stderr
+        assert f"tiny {serial}.0 (serial {serial}) was taken back: the daemon ended at its start" in done.stderr
+        assert cause in done.stderr
+        assert "hint: tiny 1.0 (serial 1) runs again" in done.stderr
+        board.manager.becomes("active", "version 1")
+        assert board.check() == 1
+        assert cause in board.status()["failure"]["cause"]
+    board.installed(4)
+    assert board.status()["failure"] is None
+
+
+def test_a_daemon_that_is_not_well_is_returned(board: Board) -> None:
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        board.installed(1, port=port)
+        assert board.status()["health"] == "ready"
+        done = board.install(board.maker.release(2, "sick", port=port))
+        assert done.returncode == 5, done.stdout + done.stderr
+        assert f"http://127.0.0.1:{port}/v2/health/ready: it answers 503" in done.stderr
+        assert board.check() == 1
+        board.manager.becomes("active", "version 1")
+        assert board.status()["health"] == "ready"
+
+
+def test_what_fails_its_warm_up_never_runs(board: Board) -> None:
+    board.installed(1)
+    before = board.manager.state()
+    done = board.install(board.maker.release(2, "cold"))
+    assert done.returncode == 2
+    assert "the warm-up failed: tiny: on this machine the model answers otherwise" in done.stderr
+    assert board.manager.state() == before
+    assert board.check() == 1
+    assert "warm-up" in board.status()["failure"]["cause"]
+
+
+def test_a_first_install_that_fails_leaves_nothing_that_runs(board: Board) -> None:
+    done = board.install(board.maker.release(1, "crash"))
+    assert done.returncode == 5
+    assert "nothing runs" in done.stderr
+    assert board.check() == 0
+    assert board.manager.becomes("inactive")
+    board.installed(2)
+    assert board.check() == 2
+
+
+def test_the_same_again_only_sees_that_it_runs(board: Board) -> None:
+    board.installed(1)
+    run, tree = board.manager.state().run, board.tree()
+    board.installed(1)
+    assert (board.manager.state().run, board.tree()) == (run, tree)
+    board.manager.stop()
+    board.installed(1)
+    assert board.check() == 1
+    (board.layout.slot("a") / "sbom.cdx.json").write_text("rotten")
+    board.installed(1)
+    assert board.layout.running() == "b"
+
+
+def test_rollback_goes_to_the_other_slot_and_back(board: Board) -> None:
+    board.installed(1)
+    assert "no version to go back to" in board.refuses("rollback")
+    board.installed(2)
+    for serial in (1, 2, 1):
+        done = board.run("rollback", "--json")
+        assert done.returncode == 0, done.stderr
+        board.manager.becomes("active", f"version {serial}")
+        assert board.check() == serial
+    board.installed(3)
+    assert board.status()["previous"]["serial"] == 1
+
+
+def test_the_floor_rises_after_the_gate_alone(board: Board) -> None:
+    board.installed(1)
+    assert board.install(board.maker.release(3, "crash", min_serial=3)).returncode == 5
+    assert board.status()["floor"] == 1
+    board.installed(2)
+    board.installed(3, min_serial=3)
+    assert board.status()["floor"] == 3
+    assert "below the floor, 3" in board.refuses("rollback")
+    assert "this device takes 3 or above" in board.refuses("install", board.maker.release(2))
+    board.installed(4)
+    assert board.run("rollback").returncode == 0
+    assert board.check() == 3
+
+
+def test_a_release_changes_keys_when_it_runs(board: Board, make_bundle: MakeBundle, tmp_path: Path) -> None:
+    (tmp_path / "next").mkdir()
+    heir = Maker(tmp_path / "next", make_bundle())
+    board.installed(1)
+    assert "not enrolled here" in board.refuses("install", heir.release(2))
+    changes = {"add": (heir.key.text,), "revoke": (board.maker.key.id,)}
+    keys = type(Slot(board.layout.slot("a")).manifest().keys)(**changes)
+    assert board.install(board.maker.release(2, "crash", keys=keys)).returncode == 5
+    assert "not enrolled here" in board.refuses("install", heir.release(2))
+    board.installed(3, keys=keys)
+    assert "revoked" in board.refuses("install", board.maker.release(4))
+    assert board.run("install", heir.release(5)).returncode == 0
+    assert [key["id"] for key in board.status()["keys"]["enrolled"]] == [heir.key.id]
+
+
+def test_what_is_refused_changes_nothing(board: Board) -> None:
+    board.installed(1)
+    good = board.maker.release(2)
+    assert "SHA-256" in board.refuses("install", good, "--sha256", "0" * 64)
+    (board.folder / "flipped.release").write_bytes(good.read_bytes().replace(b"VERSION", b"version", 1))
+    assert "not a sound release" in board.refuses("install", board.folder / "flipped.release")
+    assert "is for" in board.refuses("install", board.maker.release(3, arch="aarch64"))
+    assert "is for Python" in board.refuses("install", board.maker.release(4, environments=_of_another_python(board)))
+    assert "no such release" in board.refuses("install", board.folder / "none.release")
+    assert "expired" in board.refuses("install", board.maker.release(5, expires="2026-10-01T00:00:00Z"))
+    assert board.check() == 1
+
+
+def _of_another_python(board: Board) -> dict[str, object]:
+    environments = Slot(board.layout.slot("a")).manifest().environments
+    return {"3.99": next(iter(environments.values()))}
+
+
+def test_one_install_at_a_time(board: Board) -> None:
+    board.installed(1)
+    slow = board.maker.release(2, "slow")
+    command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "install", str(slow)]
+    with watched(command, stdout=subprocess.PIPE) as first:
+        assert first.process.stdout
+        while "building" not in first.process.stdout.readline():
+            assert first.process.poll() is None
+        done = board.run("install", board.maker.release(3))
+        assert done.returncode == 2
+        assert f"another change is under way: `install` of process {first.process.pid}, since 20" in done.stderr
+        assert board.run("recover", "--boot").returncode == 0
+        assert board.status()["installed"]["serial"] == 1
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(60) == 130
+    assert board.check() == 1
+    board.installed(3)
+
+
+def test_the_owners_settings_stay(board: Board) -> None:
+    board.layout.settings.parent.mkdir(parents=True)
+    board.layout.settings.write_text("mine")
+    board.installed(1)
+    assert board.status()["settings"] == "the owner's"
+    assert board.layout.settings.read_text() == "mine"
+    assert board.run("uninstall").returncode == 0
+    assert board.layout.settings.read_text() == "mine"
+
+
+def test_uninstall_leaves_nothing(board: Board) -> None:
+    board.installed(1)
+    (board.layout.settings.parent / "door.key").write_text("the owner's")
+    done = board.run("uninstall")
+    assert done.returncode == 0, done.stderr
+    assert board.manager.state().active == "inactive"
+    assert not board.layout.root.exists()
+    left = [path for path in board.layout.system.rglob("*") if not path.is_dir()]
+    assert left == [board.layout.settings.parent / "door.key"]
+    board.installed(2)
+    assert board.run("uninstall", "--purge").returncode == 0
+    assert [path for path in board.layout.system.rglob("*") if not path.is_dir()] == []
+
+
+def test_damage_by_hand_is_told_and_mended(board: Board) -> None:
+    board.installed(1)
+    board.installed(2)
+    board.layout.state.write_text('{"schema": 1, "flor": 3}')
+    told = board.run("status")
+    assert told.returncode == 2
+    assert "unknown key; allowed" in told.stderr
+    assert "edgemask-device recover" in told.stderr
+    assert board.run("recover").returncode == 0
+    assert board.check() == 2
+    board.layout.current.unlink()
+    board.layout.current.symlink_to("slots/c")
+    assert "points to slots/c, which is not there" in board.status()["trouble"][0]
+    assert "current: now tiny 2.0" in board.run("recover").stdout
+    Slot(board.layout.slot("b")).clear()
+    assert any("missing" in trouble for trouble in board.status()["trouble"])
+    assert board.run("recover").returncode == 0
+    assert board.check() == 1
+    board.layout.state.unlink()
+    assert board.run("recover").returncode == 0
+    assert board.check() == 1
+    board.installed(3)
+
+
+def test_the_real_daemon_is_installed_and_warmed_up(board: Board) -> None:
+    """Its modules are those of this environment, which a path file in the wheel leads to."""
+    places = [sysconfig.get_paths()["purelib"], str(Path(__file__).parents[2] / "runtime")]
+    wheel = wheel_of({"here.pth": "\n".join(places), "real-1.dist-info/entry_points.txt": REAL})
+    done = board.install(board.maker.write(1, {WHEEL: wheel, "settings.toml": SETTINGS.encode()}), "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert board.manager.becomes("active").status == "serving"
+    installed = board.status()["installed"]
+    assert installed["engine"]["tiny"].startswith("onnxruntime 1")
+    broken = SETTINGS.replace(MODEL, "models/other.edgemask").encode()
+    done = board.install(board.maker.write(2, {WHEEL: wheel, "settings.toml": broken}))
+    assert done.returncode == 2
+    assert "$.models[0].bundle" in done.stderr
+    assert board.manager.becomes("active").status == "serving"
+
+
+def test_without_an_installation_every_verb_says_so(board: Board) -> None:
+    assert board.status()["installed"] is None
+    assert "nothing to recover" in board.run("recover").stdout
+    assert "no version to go back to" in board.run("rollback").stderr
+    assert "no key is enrolled" in board.run("keys").stdout
+    assert board.run("uninstall").returncode == 0

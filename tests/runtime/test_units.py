@@ -17,7 +17,10 @@ from .tiny import MakeBundle
 
 UNITS = Path(__file__).parents[2] / "targets" / "units"
 CPU, CUDA = UNITS / "edgemaskd-cpu.service", UNITS / "edgemaskd-cuda.service"
-MOST_EXPOSED = {CPU: 2.5, CUDA: 3.0}
+RECOVER = UNITS / "edgemask-recover.service"
+DAEMONS = (CPU, CUDA)
+MOST_EXPOSED = {CPU: 2.5, CUDA: 2.5, RECOVER: 2.5}
+PROGRAMS = "/opt/edgemask/current/venv/bin"
 HERE = Path(__file__).parent
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
@@ -41,11 +44,12 @@ def test_a_unit_is_exposed_little(unit: Path) -> None:
 @pytest.mark.parametrize("unit", MOST_EXPOSED, ids=lambda unit: unit.stem)
 def test_a_unit_is_well_formed(unit: Path, tmp_path: Path) -> None:
     text = unit.read_text()
-    (tmp_path / unit.name).write_text(text.replace("/opt/edgemask/bin/edgemaskd", sys.executable))
+    text = re.sub(rf"{PROGRAMS}/[a-z-]+", sys.executable, text)
+    (tmp_path / unit.name).write_text(text)
     checked = analyze("verify", tmp_path / unit.name)
     complaints = [line for line in checked.stderr.splitlines() if unit.name in line]
     assert complaints == []
-    (tmp_path / unit.name).write_text(text.replace("KillMode=mixed", "KillMode=mixd"))
+    (tmp_path / unit.name).write_text(text.replace("KeyringMode=private", "KeyringMode=mixd"))
     assert "mixd" in analyze("verify", tmp_path / unit.name).stderr
 
 
@@ -60,14 +64,14 @@ def test_cuda_differs_in_what_it_needs_alone() -> None:
 
 
 def test_units_say_what_the_daemon_does() -> None:
-    for unit in MOST_EXPOSED:
+    for unit in DAEMONS:
         assert {"Type=notify", "WatchdogSec=30", "OOMPolicy=continue", "KillMode=mixed"} <= assignments(unit)
         assert "RestartPreventExitStatus=4" in assignments(unit)
 
 
 @needs_systemd
 @pytest.mark.parametrize("engine", ["onnxruntime", "litert"])
-@pytest.mark.parametrize("unit", MOST_EXPOSED, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", DAEMONS, ids=lambda unit: unit.stem)
 def test_the_daemon_lives_in_the_sandbox(make_bundle: MakeBundle, faces: Path, unit: Path, engine: str) -> None:
     command = [sys.executable, str(HERE / "sandboxed.py"), str(unit), *COMMAND, "run"]
     command += [str(make_bundle(engine, noisy=True)), "--source", str(faces), "--fps", "0", "--listen", "127.0.0.1:0"]

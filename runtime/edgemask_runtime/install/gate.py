@@ -14,7 +14,7 @@ from edgemask_runtime.install.slots import Door
 POLL_S = 0.25
 STEADY_S = 5.0
 START_LIMIT_S = 2700.0
-READY_LIMIT_S = 60.0
+READY_LIMIT_S = 15.0
 DEAD = ("failed", "inactive")
 READY = "/v2/health/ready"
 

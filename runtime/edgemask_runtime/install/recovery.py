@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from edgemask_runtime.errors import UserError
@@ -98,5 +99,7 @@ def _clear(device: Device, state: State, done: list[str]) -> None:
 
 def _reload(device: Device, boot: bool) -> None:
     """At a boot systemd has read the unit files of the version that is gone."""
-    if boot:
-        device.services.reload()
+    # Why no error: the daemon of the version that is there starts all the same.
+    with suppress(UserError):
+        if boot:
+            device.services.reload()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,7 +14,7 @@ UNIT = "edgemaskd.service"
 SHOWN = ("ActiveState", "SubState", "NRestarts", "InvocationID", "Result", "ExecMainStatus", "StatusText")
 RUNNING = Path("/run/systemd/system")
 LIMIT_S = 120
-LINES = 5
+LINES = 8
 Active = Literal["active", "activating", "deactivating", "inactive", "failed", "reloading", "unknown"]
 
 
@@ -49,11 +49,14 @@ class Services(Protocol):
         """What it does now."""
 
     def said(self) -> str:
-        """The last lines that this start of the daemon logged, for whoever asks why."""
+        """The last lines that the daemon logged since the restart, for whoever asks why."""
 
 
 class Systemd:
     """systemd, through its own programs."""
+
+    def __init__(self) -> None:
+        self._restarted_s = time.time()
 
     def make_users(self, file: Path) -> None:
         """systemd-sysusers of this file."""
@@ -66,6 +69,7 @@ class Systemd:
     def restart(self) -> None:
         """Queue a restart. Failed starts of before no longer count."""
         _run("systemctl", "reset-failed", UNIT, check=False)
+        self._restarted_s = time.time()
         _run("systemctl", "restart", "--no-block", UNIT)
 
     def stop(self) -> None:
@@ -88,12 +92,9 @@ class Systemd:
         )
 
     def said(self) -> str:
-        """What its last start told the journal; nothing where there is none."""
-        run = self.state().run
-        if not re.fullmatch(r"[0-9a-f]{32}", run):
-            return ""
-        told = _run("journalctl", f"_SYSTEMD_INVOCATION_ID={run}", "-n", str(LINES), "-o", "cat", check=False)
-        return told.strip()
+        """What it told the journal, and the manager of it; nothing where there is no journal."""
+        since = f"--since=@{int(self._restarted_s)}"
+        return _run("journalctl", "-u", UNIT, since, "-n", str(LINES), "-o", "cat", "-q", check=False).strip()
 
 
 def systemd() -> Systemd:
