@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgemask_runtime import __version__
-from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.errors import UserError, run_main
 from edgemask_runtime.files import write_atomic
 from edgemask_runtime.flags import DEFAULT_LISTEN, Flags, settings_for
 from edgemask_runtime.keys import new_key
 from edgemask_runtime.notify import start_logging
+from edgemask_runtime.sealed import open_stored
 from edgemask_runtime.service import check, serve
 from edgemask_runtime.settings import read_settings
 from edgemask_runtime.sinks import sink_settings
@@ -73,7 +73,7 @@ def _cameras(bundle: Path | None, fps: float | None, as_json: bool) -> None:
     # Why here: it starts helpers, which nothing else needs.
     from edgemask_runtime.cameras.survey import survey
 
-    found = survey(Bundle.open(bundle).manifest.frame.format if bundle else None, fps)
+    found = survey(open_stored(bundle).manifest.frame.format if bundle else None, fps)
     print(found.to_json() if as_json else found)
 
 
@@ -83,14 +83,14 @@ def _dbc(bundle: Path, output: Path) -> None:
     sink_settings("can")
     from edgemask_runtime.sinks.can_database import dbc_of
 
-    manifest = Bundle.open(bundle).manifest
+    manifest = open_stored(bundle).manifest
     write_atomic(output, dbc_of(manifest).encode("cp1252"))
     print(f"{output}: {', '.join(f'{record.message} {record.id:#x}' for record in manifest.can)}")
 
 
 def _new_key(bundle: Path, output: Path) -> None:
     """Write a fresh key for a bundle that takes one."""
-    manifest = Bundle.open(bundle).manifest
+    manifest = open_stored(bundle).manifest
     if manifest.key is None or manifest.key.published:
         raise UserError(f"{bundle}: takes no key", hint="only keyed masks take one, unless it was published")
     new_key(output, manifest.key.bytes)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.cameras import source_for
 from edgemask_runtime.engines import ENGINES
 from edgemask_runtime.errors import UserError, unknown
+from edgemask_runtime.sealed import open_stored
 from edgemask_runtime.settings import (
     DoorSettings,
     ModelSettings,
@@ -59,7 +59,7 @@ def _for_bundle(flags: Flags) -> Settings:
         raise UserError(f"--{alone} needs --source")
     if flags.engine is not None and flags.engine not in ENGINES:
         raise unknown("engine", flags.engine, ENGINES)
-    name = Bundle.open(flags.path).manifest.name
+    name = open_stored(flags.path).manifest.name
     model = ModelSettings(name, flags.path, flags.engine, flags.threads or 1, flags.key)
     http = None if listen == NO_HTTP else DoorSettings(listen)
     pipelines = (_pipeline(flags, name, flags.source),) if flags.source else ()

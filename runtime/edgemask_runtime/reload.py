@@ -7,10 +7,11 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
 
-from edgemask_runtime.bundle import Bundle, payload_digest
+from edgemask_runtime.bundle import payload_digest
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.limits import check_manifests
 from edgemask_runtime.manifest import Manifest
+from edgemask_runtime.sealed import open_stored
 from edgemask_runtime.settings import HINT, ModelSettings, Settings
 from edgemask_runtime.strict_json import Faults
 from edgemask_runtime.supervisor import Supervisor
@@ -62,7 +63,7 @@ class Reloader:
 
     def _exchange(self, model: ModelSettings) -> bool:
         """Whether another bundle runs now; UserError where there is one that may not."""
-        manifest = Bundle.open(model.bundle).manifest
+        manifest = open_stored(model.bundle).manifest
         running = self._supervisor.models[model.name]
         if payload_digest(manifest) == running.digest and running.trouble is None:
             return False

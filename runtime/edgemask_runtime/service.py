@@ -13,7 +13,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.cameras import open_camera
 from edgemask_runtime.confinement import give_back_memory
 from edgemask_runtime.errors import EXIT_ALARM, EXIT_CANCELLED, EXIT_OK, UserError
@@ -23,6 +22,7 @@ from edgemask_runtime.notify import notify, reloading, watchdog_s
 from edgemask_runtime.pipeline import Pipeline
 from edgemask_runtime.predictor import Served
 from edgemask_runtime.reload import Reloader
+from edgemask_runtime.sealed import open_stored
 from edgemask_runtime.settings import HINT, ModelSettings, PipelineSettings, Settings, SinkPart
 from edgemask_runtime.sinks import Sink, SinkContext, open_sink
 from edgemask_runtime.strict_json import Faults
@@ -207,7 +207,7 @@ class Service:
 
 def _manifest(model: ModelSettings, path: str, faults: Faults) -> Manifest | None:
     try:
-        return Bundle.open(model.bundle).manifest
+        return open_stored(model.bundle).manifest
     except UserError as error:
         faults.add(path, error.message)
         return None

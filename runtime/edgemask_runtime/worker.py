@@ -96,14 +96,16 @@ def main(argument: str) -> int:
 
 def _opened(options: WorkerOptions) -> Served:
     # Why here: the supervisor takes the words of this file, and needs no engine.
-    from edgemask_runtime.bundle import Bundle
     from edgemask_runtime.cascade import open_bundle
+    from edgemask_runtime.sealed import open_stored
 
     key = Path(options.key) if options.key is not None else None
     cache = Path(options.cache) if options.cache is not None else None
     # Why by descriptor: what lies at the path may be another file since this one was accepted.
-    bundle = Bundle.open(_place(options))
+    bundle = open_stored(_place(options), Path(options.named))
     served = open_bundle(bundle, engine=options.engine, threads=options.threads, key=key, cache=cache)
+    # Why: the archive is all in memory where it was encrypted, and was read.
+    del bundle
     gc.collect()
     gc.freeze()
     give_back_memory()
