@@ -10,6 +10,9 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.files import read_bytes, write_atomic
 
 OWNER_ONLY = 0o600
+DEVICE_KEY_BYTES = 32
+CREDENTIAL = "edgemask.key"
+"""The device's key among the credentials that systemd gives to the daemon (LoadCredential= in its unit)."""
 OTHERS = 0o077
 
 

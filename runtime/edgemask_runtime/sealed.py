@@ -17,13 +17,11 @@ from edgemask_runtime.archive import MAX_BYTES
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.errors import UserError, run_main
 from edgemask_runtime.files import read_bytes, write_atomic
-from edgemask_runtime.keys import check_owner_only
+from edgemask_runtime.keys import CREDENTIAL, DEVICE_KEY_BYTES, check_owner_only
 
 MAGIC = b"edgemask sealed 1\0"
-KEY_BYTES, NONCE_BYTES, DIGEST_BYTES, TAG_BYTES = 32, 12, 32, 16
+NONCE_BYTES, DIGEST_BYTES, TAG_BYTES = 12, 32, 16
 HEADER_BYTES = len(MAGIC) + NONCE_BYTES + DIGEST_BYTES
-CREDENTIAL = "edgemask.key"
-"""The key's name among the credentials that systemd gives to the daemon (LoadCredential= in its unit)."""
 READABLE = 0o644
 
 
@@ -49,7 +47,7 @@ def device_key() -> bytes | None:
         key = (Path(folder) / CREDENTIAL).read_bytes() if folder else b""
     except OSError:
         return None
-    return key if len(key) == KEY_BYTES else None
+    return key if len(key) == DEVICE_KEY_BYTES else None
 
 
 def seal(plain: bytes, name: str, key: bytes) -> bytes:
@@ -78,9 +76,11 @@ def main(arguments: list[str]) -> int:
     """`python -m edgemask_runtime.sealed KEY FILE...`: seal files where they lie; prints their digests as JSON."""
     key_file, *files = map(Path, arguments)
     check_owner_only(key_file, "read the models")
-    key = read_bytes(key_file, limit_bytes=KEY_BYTES)
-    if len(key) != KEY_BYTES:
-        raise UserError(f"{key_file}: {len(key)} bytes; a device's key has {KEY_BYTES}", "remove it: another is made")
+    key = read_bytes(key_file, limit_bytes=DEVICE_KEY_BYTES)
+    if len(key) != DEVICE_KEY_BYTES:
+        raise UserError(
+            f"{key_file}: {len(key)} bytes; a device's key has {DEVICE_KEY_BYTES}", "remove it: another is made"
+        )
     print(json.dumps({str(file): _seal_file(file, key) for file in files}))
     return 0
 

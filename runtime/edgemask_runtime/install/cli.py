@@ -172,6 +172,12 @@ def _add_install(install: argparse.ArgumentParser) -> None:
     install.add_argument(
         "--allow-dev-key", action="store_true", dest="allow_development", help="let --enrol enrol a development key"
     )
+    install.add_argument(
+        "--encrypt-models",
+        action="store_true",
+        dest="encrypt",
+        help="encrypt the models with a key of this device, now and in every update",
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from edgemask_runtime.install.gate import pass_gate
 from edgemask_runtime.install.layout import SlotName, other
 from edgemask_runtime.install.lock import locked
 from edgemask_runtime.install.recovery import recover
+from edgemask_runtime.install.sealing import seal_models
 from edgemask_runtime.install.slots import Completed, Slot, Warm
 from edgemask_runtime.install.state import Failure, State, read_state, write_state
 from edgemask_runtime.install.status import slot_summary
@@ -40,12 +41,13 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         keys, notes = accept(device.layout, state, release, order)
         for note in notes:
             device.step(note)
-        if _is_current(device, state, release):
+        encrypt = order.encrypt or _is_encrypted(device, state)
+        if _is_current(device, state, release) and encrypt == _is_encrypted(device, state):
             write_keys(device.layout, keys)
             return _keep_running(device, state)
         to = other(state.current)
         check_space(release, device.slot(to))
-        state = _prepare(device, state, release, to)
+        state = _prepare(device, state, release, to, encrypt=encrypt)
         write_keys(device.layout, keys)
         switched = switch(device, state, to, _door(device.slot(to)), fresh=True)
         return slot_summary(device.layout, switched, to)
@@ -107,7 +109,13 @@ def _keep_running(device: Device, state: State) -> dict[str, Any]:
     return slot_summary(device.layout, state, current)
 
 
-def _prepare(device: Device, state: State, release: Release, to: SlotName) -> State:
+def _is_encrypted(device: Device, state: State) -> bool:
+    """Whether the models of the version that runs are encrypted."""
+    completed = device.slot(state.current).completed() if state.current else None
+    return completed is not None and bool(completed.sealed)
+
+
+def _prepare(device: Device, state: State, release: Release, to: SlotName, *, encrypt: bool) -> State:
     """Fill the slot and warm it up; whatever goes wrong leaves it empty and the version that runs untouched."""
     slot = device.slot(to)
     if state.previous == to:
@@ -117,8 +125,9 @@ def _prepare(device: Device, state: State, release: Release, to: SlotName) -> St
         unpack(release, slot, device.tell)
         for unit in slot.folder.glob("units/*.sysusers"):
             device.services.make_users(unit)
+        sealed = seal_models(device.layout, slot, device.tell) if encrypt else {}
         device.step("warm-up")
-        _complete(slot, warm_up(device.layout, slot, device.step), device)
+        _complete(slot, warm_up(device.layout, slot, device.step), sealed, device)
     except BaseException as error:
         _give_up(device, state, slot, release, error)
         if isinstance(error, OSError):
@@ -127,9 +136,9 @@ def _prepare(device: Device, state: State, release: Release, to: SlotName) -> St
     return state
 
 
-def _complete(slot: Slot, warm: Warm, device: Device) -> None:
+def _complete(slot: Slot, warm: Warm, sealed: dict[str, str], device: Device) -> None:
     device.step("sync")
-    slot.complete(Completed(1, slot.digest(), python_version(), clock.text(), warm))
+    slot.complete(Completed(1, slot.digest(), python_version(), clock.text(), warm, sealed))
 
 
 def _give_up(device: Device, state: State, slot: Slot, release: Release, error: BaseException) -> None:

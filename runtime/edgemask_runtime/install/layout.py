@@ -38,6 +38,16 @@ class Layout:
         return self.root / "keys.json"
 
     @property
+    def device_key(self) -> Path:
+        """What the models are encrypted with, if they are."""
+        return self.root / "device.key"
+
+    @property
+    def credentials(self) -> Path:
+        """The key for a daemon that warms up; in memory on a device, as all of /run is."""
+        return self.system / "run/edgemask-warm-up"
+
+    @property
     def lock(self) -> Path:
         """Held while something changes."""
         return self.root / "lock"

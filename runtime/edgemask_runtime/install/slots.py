@@ -48,13 +48,15 @@ class Warm:
 
 @dataclass(frozen=True)
 class Completed:
-    """complete.json: the digest of the slot's release.json, the Python of its environment, and the warm-up."""
+    """complete.json: the digest of the slot's release.json, the Python of its environment, the warm-up, and the sha256
+    of each model as it lies there encrypted, if it is."""
 
     schema: Literal[1]
     release: str
     python: str
     at: str
     warm: Warm
+    sealed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,10 @@ class Slot:
 
     def altered(self) -> str | None:
         """The first file of the release that is not as it was; None where all are."""
-        manifest = self.manifest()
-        return next(
-            (name for name in kept(manifest) if not _has(self.folder / name, manifest.files[name].sha256)), None
-        )
+        manifest, completed = self.manifest(), self.completed()
+        digests = {name: manifest.files[name].sha256 for name in kept(manifest)}
+        digests |= completed.sealed if completed else {}
+        return next((name for name, digest in digests.items() if not _has(self.folder / name, digest)), None)
 
     def _signed(self) -> bytes:
         return read_bytes(self.folder / MANIFEST, limit_bytes=MAX_TEXT_BYTES)

@@ -32,6 +32,7 @@ def slot_summary(layout: Layout, state: State, name: SlotName) -> dict[str, Any]
         "serial": manifest.serial,
         "target": manifest.target,
         "digest": payload_digest(manifest),
+        "encrypted": completed is not None and bool(completed.sealed),
         "since": state.since if name == state.current else None,
         "engine": {model: f"{warm.engine}, {warm.provider}" for model, warm in models.items()},
     }

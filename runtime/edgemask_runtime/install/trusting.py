@@ -16,12 +16,16 @@ from edgemask_runtime.trust import Facts, Keys, check, check_fit, read_public, t
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be installed: the release, its digest as whoever sent it states it, and a key to be believed."""
+    """What is to be installed: the release, its digest as whoever sent it states it, and a key to be believed.
+
+    `encrypt` has the models encrypted, now and in every release after this one.
+    """
 
     release: Path
     sha256: str | None = None
     enrol: Path | None = None
     allow_development: bool = False
+    encrypt: bool = False
 
 
 def accept(layout: Layout, state: State, release: Release, order: Order) -> tuple[Keys, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install.layout import Layout
+from edgemask_runtime.install.sealing import credentials
 from edgemask_runtime.install.slots import Slot, Warm
 from edgemask_runtime.install.units import owners_settings
 from edgemask_runtime.strict_json import Faults, structure
@@ -29,7 +30,8 @@ def warm_up(layout: Layout, slot: Slot, tell: Callable[[str], None]) -> Warm:
     """Run the slot's models once and return what was found; UserError with what the daemon said."""
     settings = layout.settings if owners_settings(layout) else slot.settings
     command = [str(slot.programs / "edgemaskd"), "warm-up", str(settings), "--slot", str(slot.folder), "--json"]
-    with subprocess.Popen(command, **_as_daemon(layout)) as process:
+    user = _user() if layout.system == Path("/") and os.geteuid() == 0 else None
+    with credentials(layout, user) as key, subprocess.Popen(command, **_as_daemon(layout, user, key)) as process:
         try:
             last = _listen(process, tell)
             errors = process.stderr.read() if process.stderr else ""
@@ -57,13 +59,13 @@ def _listen(process: subprocess.Popen[str], tell: Callable[[str], None]) -> Any:
     return last
 
 
-def _as_daemon(layout: Layout) -> dict[str, Any]:
+def _as_daemon(layout: Layout, user: pwd.struct_passwd | None, key: dict[str, str]) -> dict[str, Any]:
     """How the daemon is run: as its user where there is one and this is root, with its own folder, and not for longer
     than this process."""
     libc = ctypes.CDLL(None)
     options: dict[str, Any] = {
         "cwd": "/",
-        "env": {**os.environ, "STATE_DIRECTORY": str(layout.data)},
+        "env": {**os.environ, "STATE_DIRECTORY": str(layout.data), **key},
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
@@ -71,7 +73,6 @@ def _as_daemon(layout: Layout) -> dict[str, Any]:
         "errors": "replace",
         "preexec_fn": lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
     }
-    user = _user() if layout.system == Path("/") and os.geteuid() == 0 else None
     if user:
         options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": os.getgrouplist(USER, user.pw_gid)}
     _make_data(layout, user)
