@@ -175,6 +175,9 @@ def _decode_with_pillow(content: bytes, name: str, max_pixels: int) -> Pixels:
                 return _pixels_of(image, name, max_pixels)
     except UserError:
         raise
+    except pillow.UnidentifiedImageError as error:
+        # Why not its own words: they have an object's address in them.
+        raise UserError(f"{name}: not a readable image: none of {', '.join(PILLOW_FORMATS)}") from error
     # A decoder fed with a broken file raises nearly anything: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
         raise UserError(f"{name}: not a readable image: {one_line(error)}") from error

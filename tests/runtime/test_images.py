@@ -76,8 +76,9 @@ def test_netpbm_comments_and_ranges() -> None:
     ],
 )
 def test_what_is_no_image_is_one_clear_error(content: bytes, reason: str) -> None:
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match=reason) as caught:
         read_image(content, width=3, height=2, colour="gray")
+    assert "0x7" not in caught.value.message
 
 
 def test_a_decompression_bomb_is_refused_before_it_unpacks() -> None:
