@@ -17,7 +17,7 @@ from edgemask_runtime.engines import Array
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import YUV, Format, Pixels, colours_of, pixels_of, planes_of
 from edgemask_runtime.images import in_format, recolour
-from edgemask_runtime.predictor import Predictor, Served, takes_key
+from edgemask_runtime.predictor import Predictor, takes_key
 from edgemask_runtime.recognised import BOX, NO_BOX, PREFIX, sample_shape, with_crops
 
 
@@ -28,7 +28,7 @@ def open_bundle(
     threads: int = 1,
     key: Path | None = None,
     cache: Path | None = None,
-) -> Served:
+) -> Predictor | Cascade:
     """Load a bundle, with its recogniser if it has one; `key` goes to the one of them that takes a key."""
     inner = bundle.open_recogniser()
     if inner is None:
@@ -55,6 +55,7 @@ class Cascade:
         both = with_crops(detector.manifest, recogniser.manifest, record)
         self.about = About(both, detector.digest, detector.engine, recogniser.manifest)
         self.manifest, self.digest, self.engine = both, detector.digest, detector.engine
+        self.inference_s = detector.inference_s + record.max_crops * recogniser.inference_s
 
     def predict(self, frames: Pixels) -> Outputs:
         """Run uint8 [N, ...] frames and return every output of both by name."""

@@ -40,6 +40,11 @@ class Capture:
         """Start the thread."""
         self._thread.start()
 
+    @property
+    def missed(self) -> int:
+        """Frames that the camera had and did not give, where it counts them."""
+        return getattr(self.camera, "lost", 0)
+
     def silent_s(self) -> float:
         """How long it has given nothing."""
         return (time.monotonic_ns() - self._last_ns) / NS_PER_S
@@ -93,6 +98,7 @@ class Feeder:
         self._first: Camera | None = None
         self._live = True
         self._due_s = 0.0
+        self._missed = 0
         self._stopping = Event()
         self._capture: Capture | None = None
         self._abandoned: list[Capture] = []
@@ -134,6 +140,8 @@ class Feeder:
         capture.start()
         stalled = self._watch(capture)
         self._capture = None
+        self._missed += capture.missed
+        self._tally.missed = self._missed
         if not capture.close():
             self._abandoned.append(capture)
         if self._stopping.is_set() or self._is_complete():
@@ -206,6 +214,7 @@ class Feeder:
         captured_ns = now_ns if shot.captured_ns is None else min(shot.captured_ns, now_ns)
         self._tally.capture.observe((now_ns - captured_ns) / NS_PER_MS)
         self._tally.captured += 1
+        self._tally.missed = self._missed + capture.missed
         self._mailbox.put(Frame(shot, self._tally.captured - 1, captured_ns))
         self._tally.dropped = self._mailbox.dropped
         return not self._is_complete()

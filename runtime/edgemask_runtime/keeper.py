@@ -18,7 +18,7 @@ from edgemask_runtime.about import About
 from edgemask_runtime.errors import ModelDown, UserError
 from edgemask_runtime.remote import Remote
 from edgemask_runtime.ring.connection import Moved
-from edgemask_runtime.worker import PONG, READY
+from edgemask_runtime.worker import ALARM, PONG, READY
 from edgemask_runtime.worker_process import ModelOptions, WorkerProcess
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -139,6 +139,8 @@ class Keeper(Thread):
         for message, _ in worker.heard():
             if message == PONG:
                 self._asked_s = None
+            elif message.startswith(ALARM):
+                self.remote.alarm = message[len(ALARM) :].decode(errors="replace")
             elif message == b"":
                 self._lost(worker, "")
                 return

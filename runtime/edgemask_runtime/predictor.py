@@ -54,7 +54,12 @@ class Served(Protocol):
 
 
 class Predictor:
-    """The one way to the engine; a lock keeps the camera and the HTTP clients from entering it at once."""
+    """The one way to the engine; a lock keeps the camera and the HTTP clients from entering it at once.
+
+    `inference_s` is what a batch took when the probe was replayed.
+    """
+
+    inference_s = 0.0
 
     def __init__(self, manifest: Manifest, engine: Engine, key: bytes | None = None) -> None:
         _check_graph(manifest, engine)
@@ -84,8 +89,9 @@ class Predictor:
         model = bundle.read(manifest.model.file)
         opened = open_engine(name, model, threads=threads, providers=manifest.providers, cache=cache)
         predictor = cls(manifest, opened, secret)
-        compared = replay(manifest, predictor._engine, bundle.evidence, str(bundle.path))
-        log.info("%s: probe: %s", manifest.name, compared)
+        replayed = replay(manifest, predictor._engine, bundle.evidence, str(bundle.path))
+        predictor.inference_s = replayed.inference_s
+        log.info("%s: probe: %s", manifest.name, replayed.compared)
         return predictor
 
     def predict(self, frames: Pixels) -> Outputs:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -63,24 +64,36 @@ class Probe:
         return asdict(self)
 
 
+class Replayed(NamedTuple):
+    """What was compared, in words, and how long one inference took."""
+
+    compared: str
+    inference_s: float
+
+
 def record(manifest: Manifest, engine: Engine, elsewhere_db: float) -> Probe:
     """Run the probe's frames and keep what came."""
-    given = _answers(manifest, engine)
+    given, _ = _answers(manifest, engine)
     outputs = tuple(
         ProbedOutput(name, number, value.shape, _listed(_chosen(value))) for (name, number), value in given.items()
     )
     return Probe(1, str(engine.info), engine.info.provider, machine(), elsewhere_db, outputs)
 
 
-def replay(manifest: Manifest, engine: Engine, evidence: Mapping[str, Any], where: str) -> str:
+def replay(manifest: Manifest, engine: Engine, evidence: Mapping[str, Any], where: str) -> Replayed:
     """Run the frames again and say what was compared; UserError when this machine answers otherwise.
 
     Without a probe in the evidence the engine is only warmed up.
     """
-    given = _answers(manifest, engine)
+    given, inference_s = _answers(manifest, engine)
     if EVIDENCE_KEY not in evidence:
-        return "no probe in its evidence"
-    probe = read_probe(evidence, where)
+        return Replayed("no probe in its evidence", inference_s)
+    return Replayed(_compared(manifest, engine, given, read_probe(evidence, where), where), inference_s)
+
+
+def _compared(
+    manifest: Manifest, engine: Engine, given: Mapping[tuple[str, int], Array], probe: Probe, where: str
+) -> str:
     here = (str(engine.info), engine.info.provider, machine())
     same = here == (probe.engine, probe.provider, probe.machine)
     if same:
@@ -159,10 +172,16 @@ def frames(manifest: Manifest) -> Iterator[Pixels]:
         yield np.repeat(frame[np.newaxis], batch, 0)
 
 
-def _answers(manifest: Manifest, engine: Engine) -> dict[tuple[str, int], Array]:
-    """Every output of every frame."""
-    rounds = [engine.run(_feeds(manifest, frame, number)) for number, frame in enumerate(frames(manifest))]
-    return {(name, number): value for number, outputs in enumerate(rounds) for name, value in outputs.items()}
+def _answers(manifest: Manifest, engine: Engine) -> tuple[dict[tuple[str, int], Array], float]:
+    """Every output of every frame, and the time in s of the last one: the first also warms the engine up."""
+    given: dict[tuple[str, int], Array] = {}
+    took_s = 0.0
+    for number, frame in enumerate(frames(manifest)):
+        feeds, begun_s = _feeds(manifest, frame, number), time.monotonic()
+        outputs = engine.run(feeds)
+        took_s = time.monotonic() - begun_s
+        given |= {(name, number): value for name, value in outputs.items()}
+    return given, took_s
 
 
 def _feeds(manifest: Manifest, frame: Pixels, number: int) -> dict[str, Array]:

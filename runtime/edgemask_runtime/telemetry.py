@@ -90,6 +90,7 @@ class SinkTally:
 class PipelineTally:
     """One pipeline: captured = answered + dropped + expired + failed once it stands still.
 
+    `missed` counts frames that the source had and did not give us, where it tells; they were never captured.
     `down` counts those of the failed that met a model that was being restarted. Times: `capture` from the driver's time
     to ours, `wait` in the mailbox, `read` to get the pixels, `infer`, `age` of the frame when it was answered.
     """
@@ -97,6 +98,7 @@ class PipelineTally:
     state: State = "starting"
     model_down: bool = False
     captured: int = 0
+    missed: int = 0
     answered: int = 0
     dropped: int = 0
     expired: int = 0

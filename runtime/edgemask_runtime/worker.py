@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgemask_runtime.confinement import confine, give_back_memory
+from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import EXIT_OK, EXIT_USER, UserError
 from edgemask_runtime.notify import start_logging
 from edgemask_runtime.predictor import Served
 from edgemask_runtime.ring.server import RingServer
 
-READY, PONG, FAILED = b"ready", b"pong", b"failed"
+READY, PONG, FAILED, ALARM = b"ready", b"pong", b"failed", b"alarm"
 SERVE, DRAIN, PING, ADOPT = b"serve", b"drain", b"ping", b"adopt"
 MAX_MESSAGE_BYTES, MAX_TEXT_CHARS = 1 << 16, 4000
 HEAR_EVERY_S = 0.05
+DEADLINES = 4
+"""Inferences that a deadline should have room for: several may wait."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class WorkerOptions:
     named: str
     engine: str | None
     threads: int
+    deadline_s: float
     key: str | None
     cache: str | None
     control: int
@@ -44,7 +50,8 @@ class Worker:
     """The ring's only thread. Commands come over the control socket, whose end is the worker's end."""
 
     def __init__(self, served: Served, control: socket.socket, listener: socket.socket | None) -> None:
-        self._ring, self._control, self._listener = RingServer(served), control, listener
+        self._ring = RingServer(served, alarmed=self._alarmed)
+        self._control, self._listener = control, listener
         self._running, self._heard_s = True, time.monotonic()
         control.setblocking(False)
         self._ring.watch(control.fileno(), self._hear)
@@ -58,6 +65,11 @@ class Worker:
             if time.monotonic() - self._heard_s > HEAR_EVERY_S:
                 self._hear()
         self._ring.close()
+
+    def _alarmed(self, error: NoEntropy) -> None:
+        """Tell the supervisor, whoever asked: local programs' answers do not pass it."""
+        with suppress(OSError):
+            self._control.send(ALARM + error.message.encode()[:MAX_TEXT_CHARS])
 
     def _hear(self) -> None:
         """Do what the supervisor says, if it says anything."""
@@ -106,10 +118,20 @@ def _opened(options: WorkerOptions) -> Served:
     served = open_bundle(bundle, engine=options.engine, threads=options.threads, key=key, cache=cache)
     # Why: the archive is all in memory where it was encrypted, and was read.
     del bundle
+    _check_deadline(served.inference_s, options)
     gc.collect()
     gc.freeze()
     give_back_memory()
     return served
+
+
+def _check_deadline(inference_s: float, options: WorkerOptions) -> None:
+    """UserError where a worker would be ended for being at work."""
+    if inference_s < options.deadline_s:
+        return
+    message = f"{options.named}: one inference takes {inference_s:.2g} s on this machine"
+    hint = f"deadline_s = {math.ceil(DEADLINES * inference_s)} in the model's settings"
+    raise UserError(f"{message}, and deadline_s is {options.deadline_s:g}", hint)
 
 
 def _place(options: WorkerOptions) -> str:

@@ -222,6 +222,7 @@ def _started(
         named=str(options.bundle),
         engine=options.engine,
         threads=options.threads,
+        deadline_s=options.deadline_s,
         key=_text(options.key),
         cache=_text(options.cache),
         control=control.fileno(),

@@ -45,18 +45,24 @@ class Echo:
         return Outputs({"echo": frames.copy(), "found": np.flatnonzero(frames > 200)}, self.about)
 
 
-def echo_bundle(path: Path, version: str = "1", **changes: Any) -> Path:
+def echo_bundle(path: Path, version: str = "1", *, model: bytes = b"", **changes: Any) -> Path:
     """A bundle on ONNX Runtime whose answer is its frame; `version` is for another digest."""
-    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *SHAPE]) for name in ("frame", "echo")]
-    graph = helper.make_graph([helper.make_node("Identity", ["frame"], ["echo"])], "echo", ends[:1], ends[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+    content = model or _identity()
     manifest = dataclasses.replace(
-        manifest_of(model, "onnxruntime", noisy=False),
+        manifest_of(content, "onnxruntime", noisy=False),
         outputs=(OutputRecord("echo", "uint8", (None, *SHAPE), "raw"),),
         tools={"edgemask": version},
     )
-    write_bundle(path, dataclasses.replace(manifest, **changes), {manifest.model.file: model}, {})
+    write_bundle(path, dataclasses.replace(manifest, **changes), {manifest.model.file: content}, {})
     return path
+
+
+def _identity() -> bytes:
+    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *SHAPE]) for name in ("frame", "echo")]
+    graph = helper.make_graph([helper.make_node("Identity", ["frame"], ["echo"])], "echo", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 18)]
+    serialised: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    return serialised
 
 
 @contextmanager

@@ -12,13 +12,27 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .running import run_daemon, running_daemon
+from edgemask_runtime.entropy import NoEntropy
+from edgemask_runtime.ring.client import LocalModel
+
+from .answering import eventually
+from .running import COMMAND, run_daemon, running_daemon, watched
 from .tiny import SHAPE, MakeBundle, picture
 
 REPEATING = """
 #include <string.h>
 #include <sys/types.h>
 ssize_t getrandom(void *buffer, size_t length, unsigned flags) { memset(buffer, 7, length); return length; }
+"""
+
+SETTINGS = """
+schema = 1
+[http]
+listen = "127.0.0.1:0"
+[[models]]
+name = "tiny"
+bundle = "{bundle}"
+socket = "{socket}"
 """
 
 
@@ -44,6 +58,25 @@ def test_entropy_that_repeats_is_an_alarm(make_bundle: MakeBundle, faces: Path, 
     assert lines[-1]["invalid"] == "alarm: the operating system's random source repeats itself"
     assert len(lines) <= 2
     assert run_daemon("run", make_bundle(), *arguments, "--max-frames", 3, env=environment).returncode == 0
+
+
+def test_an_alarm_that_a_local_program_meets_ends_health(
+    make_bundle: MakeBundle, repeating: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "edgemaskd.toml"
+    settings.write_text(SETTINGS.format(bundle=make_bundle(noisy=True), socket=tmp_path / "tiny.sock"))
+    environment = {**os.environ, "LD_PRELOAD": str(repeating)}
+    with (
+        watched([*COMMAND, "run", str(settings)], env=environment) as daemon,
+        httpx.Client(base_url=daemon.url, timeout=60) as client,
+    ):
+        assert client.get("/v2/health/live").status_code == 200
+        with LocalModel.connect(tmp_path / "tiny.sock", timeout_s=60) as model:
+            model.infer(picture(0))
+            with pytest.raises(NoEntropy):
+                model.infer(picture(0))
+        eventually(lambda: client.get("/v2/health/live").status_code == 503)
+        assert "repeats itself" in client.get("/status").json()["alarm"]
 
 
 def test_an_alarm_that_a_client_meets_ends_health(make_bundle: MakeBundle, repeating: Path) -> None:

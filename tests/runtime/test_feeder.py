@@ -53,6 +53,15 @@ def test_a_source_that_is_lost_is_opened_again_until_it_is_back(predictor: Predi
     assert last.closed
 
 
+def test_what_sources_missed_is_counted_over_all_openings(predictor: Predictor) -> None:
+    first, last = LiveCamera(2, SourceLost("gone")), LiveCamera(3)
+    first.lost, last.lost = 5, 2  # type: ignore[attr-defined]
+    run = Run(predictor, Opener(first, last, LiveCamera(1)), Sink())
+    until(lambda: run.tally.captured == 5)
+    assert run.tally.missed == 7
+    assert run.stop().tally.captured == 5
+
+
 def test_a_live_source_that_ends_is_opened_again(predictor: Predictor) -> None:
     opener = Opener(LiveCamera(1, SourceLost("end")), LiveCamera(1))
     opener.given[0].__class__ = type("Short", (LiveCamera,), {"__iter__": lambda self: iter(())})

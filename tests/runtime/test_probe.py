@@ -61,7 +61,7 @@ def test_frames_are_the_same_everywhere(weights: Weights) -> None:
 @pytest.mark.parametrize("engine", ["onnxruntime", "litert"])
 def test_the_same_machine_must_answer_the_same(weights: Weights, engine: str) -> None:
     manifest, opened, probe = probed(small(weights), engine)
-    assert replay(manifest, opened, evidence(probe), "x") == "the same as where it was built"
+    assert replay(manifest, opened, evidence(probe), "x").compared == "the same as where it was built"
     nearly = open_engine(engine, model_bytes(small(weights) * 1.01, engine, True))
     with pytest.raises(UserError, match=r"x: on this machine .* 'probabilities' agrees to \d+ dB, of 120") as caught:
         replay(manifest, nearly, evidence(probe), "x")
@@ -72,7 +72,7 @@ def test_another_machine_must_come_near(weights: Weights) -> None:
     manifest, _, probe = probed(small(weights))
     elsewhere = evidence(probe, machine="aarch64 asimd asimddp")
     other_engine = open_engine("litert", model_bytes(small(weights), "litert", True))
-    assert replay(manifest, other_engine, elsewhere, "x").startswith("2 of 2 outputs like onnxruntime")
+    assert replay(manifest, other_engine, elsewhere, "x").compared.startswith("2 of 2 outputs like onnxruntime")
     for factor, near in ((1.0001, True), (1.05, False), (-1.0, False)):
         other = open_engine("onnxruntime", model_bytes(small(weights) * factor, "onnxruntime", True))
         if near:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgemask_runtime.bundle import Bundle, payload_digest
 from edgemask_runtime.errors import ModelDown, UserError
@@ -48,6 +49,33 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def slow_bundle(path: Path) -> Path:
+    """A bundle whose model adds 0 to its frame's first value half a million times."""
+    first = [helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ("before", "after")]
+    step = helper.make_tensor_value_info("step", TensorProto.INT64, [])
+    go, on = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("go", "on"))
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["before", "nothing"], ["after"])],
+        "body",
+        [step, go, first[0]],
+        [on, first[1]],
+    )
+    constants = {"times": np.array(500_000), "yes": np.array(True), "nothing": np.array(0, np.float32)}
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["real"], ["most"], keepdims=0),
+        helper.make_node("Loop", ["times", "yes", "most"], ["same"], body=body),
+        helper.make_node("Mul", ["same", "nothing"], ["zero"]),
+        helper.make_node("Cast", ["zero"], ["none"], to=TensorProto.UINT8),
+        helper.make_node("Add", ["frame", "none"], ["echo"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *SHAPE]) for name in ("frame", "echo")]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "slow", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return echo_bundle(path, model=model.SerializeToString())
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -66,6 +94,15 @@ def gone(process_id: int) -> bool:
         return "State:\tZ" in Path(f"/proc/{process_id}/status").read_text()
     except OSError:
         return True
+
+
+def test_a_deadline_that_one_inference_misses_is_refused_at_the_start(tmp_path: Path) -> None:
+    slow = slow_bundle(tmp_path / "slow.edgemask")
+    with pytest.raises(UserError, match=r"one inference takes [\d.]+ s on this machine") as caught:
+        Supervisor([ModelOptions("slow", slow, deadline_s=0.1)])
+    assert caught.value.hint
+    with Supervisor([ModelOptions("slow", slow, deadline_s=600)]) as running:
+        assert answers(running.models["slow"])
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "litert"])

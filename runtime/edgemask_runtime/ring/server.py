@@ -30,7 +30,9 @@ class RingServer:
     computed and never read there, and one that breaks the protocol or does not take its answers is dropped alone.
     """
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, alarmed: Callable[[NoEntropy], None] = lambda error: None) -> None:
+        """`alarmed` is told each time that the random source fails a request."""
+        self._alarmed = alarmed
         text = served.about.to_json().encode()
         self._served = served
         self._about = sealed_copy("edgemask-about", text)
@@ -130,9 +132,11 @@ class RingServer:
         np.copyto(frames, held.frames[request.slot][: request.rows])
         try:
             return guest.answer(held, request, self._served.predict(frames))
+        except NoEntropy as error:
+            self._alarmed(error)
+            return ANSWER.pack(request.number, NO_ENTROPY, 0) + text_of(error)
         except UserError as error:
-            status = NO_ENTROPY if isinstance(error, NoEntropy) else FAILED
-            return ANSWER.pack(request.number, status, 0) + text_of(error)
+            return ANSWER.pack(request.number, FAILED, 0) + text_of(error)
 
     def _end(self, guest: Guest, error: UserError) -> None:
         """Tell a client why, and drop it."""

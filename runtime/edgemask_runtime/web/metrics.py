@@ -26,7 +26,7 @@ from edgemask_runtime.web.machine import powers, temperatures
 
 __all__ = ["CONTENT_TYPE_LATEST", "metrics"]
 
-OUTCOMES = ("captured", "answered", "dropped", "expired", "failed")
+OUTCOMES = ("captured", "answered", "dropped", "expired", "failed", "missed")
 STAGES = ("capture", "wait", "read", "infer")
 SINK_OUTCOMES = ("delivered", "dropped", "expired", "failed", "invalidated")
 NS_PER_S, MS_PER_S = 1e9, 1e3
