@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,27 +22,41 @@ ASK_S = 600.0
 
 
 class Board:
-    """One board: its disk is an overlay in `folder`, which keeps what was written when the power is cut."""
+    """One board: its disk is an overlay in `folder`, which keeps what was written when the power is cut.
 
-    def __init__(self, folder: Path, *, cpu: str = "cortex-a72", memory_mb: int = 1024) -> None:
-        self.folder, self.cpu, self.memory_mb = folder, cpu, memory_mb
+    `disk` and `boot` (kernel, first files, kernel's words) stand for the board's own; `more` goes to the emulator.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cpu: str = "cortex-a72",
+        memory_mb: int = 1024,
+        disk: Path | None = None,
+        boot: tuple[Path, Path, str] | None = None,
+        more: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.cpu, self.memory_mb, self.more = folder, cpu, memory_mb, more
+        self.boot_files = boot or (*rootfs.boot_files(), "console=ttyAMA0 quiet panic=-1")
         folder.mkdir(parents=True, exist_ok=True)
         self.disk, self.console, self.ssh_config = folder / "disk.qcow2", folder / "console.log", folder / "ssh_config"
         self.port, self.http_port = _free_port(), _free_port()
         self.machine: subprocess.Popen[bytes] | None = None
-        asked = [tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(rootfs.disk()), str(self.disk)]
+        backing = str(disk or rootfs.disk())
+        asked = [tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, str(self.disk)]
         subprocess.run(asked, check=True)
         self._write_ssh_config()
 
     def power_on(self) -> None:
         """Start the machine; `wait_for_ssh` says when it is up."""
         assert self.machine is None
-        kernel, initrd = rootfs.boot_files()
+        kernel, initrd, words = self.boot_files
         with self.console.open("ab") as console:
             # The machine ends with the tests, however they end.
             command = [tool("setpriv"), "--pdeathsig", "KILL", tool("qemu-system-aarch64"), *MACHINE.split()]
             command += ["-cpu", self.cpu, "-m", str(self.memory_mb), "-kernel", str(kernel), "-initrd", str(initrd)]
-            command += ["-append", "console=ttyAMA0 quiet panic=-1", "-serial", "stdio", *self._devices()]
+            command += ["-append", words, "-serial", "stdio", *self._devices(), *self.more]
             self.machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
 
     def wait_for_ssh(self, timeout_s: float = BOOT_S) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,16 +68,34 @@ def make_card(
     _sized(boot, boot_mb * MB)
     _run("mkfs.vfat", "-F", "32", "-n", "bootfs", str(boot))
     for name, text in {"cmdline.txt": CMDLINE, "config.txt": "arm_64bit=1\n"}.items():
-        (parts / name).write_text(text)
-        _run("mcopy", "-i", str(boot), str(parts / name), f"::{name}")
+        mtools(boot, name, text.encode())
     _sized(root, root_mb * MB)
     _run("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-L", "rootfs", *options.split(), "-d", str(tree), str(root))
-    _assemble(image, table, boot, root)
+    assemble(image, table, boot, root)
     shutil.rmtree(parts)
     return image
 
 
-def _assemble(image: Path, table: str, boot: Path, root: Path) -> None:
+@contextmanager
+def loop_device(backing: Path, size: int) -> Iterator[Path]:
+    """A block device of the kernel's over a file, which is made where there is none."""
+    if not backing.exists():
+        _sized(backing, size)
+    losetup = shutil.which("losetup", path=PLACES)
+    if os.geteuid() != 0 or losetup is None:
+        pytest.skip("loop devices are root's")
+    made = subprocess.run([losetup, "-f", "--show", str(backing)], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no loop device: {made.stderr}")
+    device = Path(made.stdout.strip())
+    try:
+        yield device
+    finally:
+        subprocess.run([losetup, "-d", str(device)], check=True)
+
+
+def assemble(image: Path, table: str, boot: Path, root: Path) -> None:
+    """A FAT and an ext4 behind a partition table."""
     start, middle = 4 * MB, 4 * MB + boot.stat().st_size
     _sized(image, middle + root.stat().st_size + MB)
     kinds = ("c", "83") if table == "dos" else ("U", "L")
@@ -84,6 +105,14 @@ def _assemble(image: Path, table: str, boot: Path, root: Path) -> None:
     _run("sfdisk", "-q", str(image), feed="\n".join(lines) + "\n")
     for at, part in ((start, boot), (middle, root)):
         _run("dd", f"if={part}", f"of={image}", "bs=1M", f"seek={at // MB}", "conv=notrunc,sparse")
+
+
+def mtools(fat: Path, name: str, content: bytes) -> None:
+    """Put a file into a FAT."""
+    source = fat.with_name(f"{fat.name}-{name}")
+    source.write_bytes(content)
+    _run("mcopy", "-i", str(fat), str(source), f"::{name}")
+    source.unlink()
 
 
 def _sized(path: Path, size: int) -> None:

@@ -15,6 +15,8 @@ from edgemask.device.block_devices import Disk
 from edgemask.device.disk import BLOCK, Consent, choose, write_disk
 from edgemask.errors import UserError
 
+from .cards import loop_device
+
 SIZE = 3 * BLOCK
 IMAGE_BYTES = 2 * BLOCK + 5 * 512 + 100
 
@@ -24,15 +26,8 @@ def loop(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """A loop device and the file behind it, which is full of old data."""
     backing = tmp_path / "backing"
     backing.write_bytes(os.urandom(SIZE))
-    losetup = shutil.which("losetup")
-    if os.geteuid() != 0 or losetup is None:
-        pytest.skip("loop devices are root's")
-    made = subprocess.run([losetup, "-f", "--show", str(backing)], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        pytest.skip(f"no loop device: {made.stderr}")
-    device = Path(made.stdout.strip())
-    yield device, backing
-    subprocess.run([losetup, "-d", str(device)], check=True)
+    with loop_device(backing, SIZE) as device:
+        yield device, backing
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from edgemask_runtime.release import Release
 
 RUNTIME = "edgemask_runtime-"
 MARGIN = 16 << 20
+WATCH = f"if the board does not come up: {first_start.LOG} on the card's boot partition tells why"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class Prepared:
     system: str
     release: str
     key: str
+
+    def text(self) -> str:
+        """For people."""
+        return (
+            f"{self.image}: {self.system}; its first start installs {self.release}, and believes key {self.key}\n"
+            f"write it to a card with Raspberry Pi Imager; {WATCH}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""

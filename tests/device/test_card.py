@@ -1,0 +1,136 @@
+"""--to: which words mean what, and a card from the release to the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgemask.device.card import Card, Written, flash_card, is_card
+from edgemask.device.disk import Consent
+from edgemask.device.enrolment import enrolment_for
+from edgemask.device.first_start import PLACE
+from edgemask.device.jetson import MODULES, help_text, help_values, modules_for
+from edgemask.device.os_image import open_os_image
+from edgemask.errors import UserError
+from edgemask.signing import DEVELOPMENT, development_key, keygen
+
+from .cards import MB, loop_device, make_card, needs_tools, raspberry_tree
+from .prepared import own_key, signed_release
+
+
+def never(question: str) -> str:
+    raise AssertionError(question)
+
+
+def quiet(step: str, done: int, of: int) -> None:
+    """Nobody watches."""
+
+
+NOBODY = Consent(never)
+
+
+@pytest.mark.parametrize(
+    ("to", "card"),
+    [
+        ("sd.img", True),
+        ("raspios.img.xz", True),
+        ("./board", True),
+        ("/dev/sdb", True),
+        ("/dev/disk/by-id/usb-x", True),
+        ("ssh://pi@board.local", False),
+        ("pi@board", False),
+        ("board", False),
+        ("board.local", False),
+        ("10.0.0.7", False),
+    ],
+)
+def test_words_behind_to(to: str, card: bool) -> None:
+    assert is_card(to) == card
+
+
+def test_a_disk_is_prepared_written_and_read_back(
+    make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_tools()
+    own_key(monkeypatch, tmp_path / "config")
+    release = signed_release(tmp_path / "tiny.release", make_bundle(), "release")
+    image = make_card(tmp_path / "raspios.img", raspberry_tree(tmp_path / "os"))
+    before = hashlib.sha256(image.read_bytes()).digest()
+    with loop_device(tmp_path / "disk", 160 * MB) as device:
+        consent = Consent(lambda question: device.name)
+        done = flash_card(release, enrolment_for(release), Card(device, consent, image), quiet)
+        assert isinstance(done, Written)
+        assert done.to_json()["disk"] == str(device)
+        assert "it is safe to remove" in done.text()
+    assert open_os_image(tmp_path / "disk").root.entry(f"{PLACE}/edgemask.release") is not None
+    assert hashlib.sha256(image.read_bytes()).digest() == before
+    assert not list(tmp_path.glob(".edgemask-*"))
+
+
+def test_a_disk_is_not_touched_before_its_name_was_typed(
+    make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_key(monkeypatch, tmp_path / "config")
+    release = signed_release(tmp_path / "tiny.release", make_bundle(), "release")
+    (tmp_path / "raspios.img").write_bytes(b"not looked at")
+    with loop_device(tmp_path / "disk", MB) as device:
+        card = Card(device, Consent(lambda question: "yes"), tmp_path / "raspios.img")
+        with pytest.raises(UserError, match="was not typed"):
+            flash_card(release, enrolment_for(release), card, quiet)
+    assert (tmp_path / "disk").read_bytes() == bytes(MB)
+
+
+def test_what_belongs_to_the_other_kind_is_refused(
+    make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_key(monkeypatch, tmp_path / "config")
+    release = signed_release(tmp_path / "tiny.release", make_bundle(), "release")
+    image = tmp_path / "sd.img"
+    for card, reason in (
+        (Card(image, NOBODY, image=image), "--image is for disks"),
+        (Card(image, NOBODY), "stays as it is"),
+        (Card(Path("/dev/edgemask-none"), NOBODY), "say which operating system"),
+        (Card(Path("/dev/edgemask-none"), NOBODY, image=image), "no such image"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            flash_card(release, enrolment_for(release), card, quiet)
+
+
+def test_the_key_to_enrol_is_one_that_signed(make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = own_key(monkeypatch, tmp_path / "config")
+    other = keygen("other")
+    release = signed_release(tmp_path / "tiny.release", make_bundle(), "release")
+    assert enrolment_for(release).key == key.public
+    assert enrolment_for(release, key.path.with_suffix(".pub")).key == key.public
+    with pytest.raises(UserError, match=f"signed by {key.public.id}, which is not enrolled here"):
+        enrolment_for(release, other.path.with_suffix(".pub"))
+
+
+def test_a_development_key_is_for_ones_own_desk(
+    make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    key = development_key()
+    release = signed_release(tmp_path / "tiny.release", make_bundle(), DEVELOPMENT)
+    with pytest.raises(UserError, match="is signed by a development key") as caught:
+        enrolment_for(release)
+    assert "--allow-dev-key" in (caught.value.hint or "")
+    assert enrolment_for(release, allow_development=True).key == key.public
+
+
+def test_nvidias_commands_are_printed_for_the_module() -> None:
+    assert [module.target for module in modules_for("jetson-thor")] == ["jetson-thor"]
+    assert modules_for("jetson") == list(MODULES)
+    text = help_text(modules_for("jetson-orin-nano"), "cabin-jetson.release")
+    assert "sudo ./tools/kernel_flash/l4t_initrd_flash.sh --external-device nvme0n1p1" in text
+    assert "jetson-orin-nano-devkit-super internal" in text
+    assert "Jetson_Linux_R36.4.4_aarch64.tbz2" in text
+    assert "edgemask flash cabin-jetson.release --to ssh://" in text
+    assert "Jetson_Linux_R38.4.0_aarch64.tbz2" in help_text(modules_for("jetson-thor"), "x")
+    values = json.loads(json.dumps(help_values(MODULES, "x.release")))
+    assert [module["target"] for module in values["modules"]] == [module.target for module in MODULES]
+    assert all(module["flash"] for module in values["modules"])
