@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgemask.prediction import predict
     from edgemask.proof import Proof
     from edgemask.recipe import Recipe
+    from edgemask.releasing import Released, ReleaseOptions, release
     from edgemask.suggest import init
     from edgemask.verification import verify
 
@@ -40,6 +41,8 @@ __all__ = [
     "Parity",
     "Proof",
     "Recipe",
+    "ReleaseOptions",
+    "Released",
     "UserError",
     "audit",
     "bake",
@@ -53,6 +56,7 @@ __all__ = [
     "measure",
     "predict",
     "quantise",
+    "release",
     "verify",
 ]
 
@@ -64,6 +68,8 @@ _HOMES = {
     "Parity": "parity",
     "Proof": "proof",
     "Recipe": "recipe",
+    "ReleaseOptions": "releasing",
+    "Released": "releasing",
     "UserError": "errors",
     "audit": "auditing",
     "bake": "baking",
@@ -77,6 +83,7 @@ _HOMES = {
     "measure": "measurement",
     "predict": "prediction",
     "quantise": "assessment",
+    "release": "releasing",
     "verify": "verification",
 }
 

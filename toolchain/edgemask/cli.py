@@ -108,13 +108,17 @@ def bake(
 
 
 @app.command()
-def inspect(artefact: Annotated[Path, typer.Argument(help="A model file, baked or not.")], json: Json = False) -> None:
-    """Walk a file's own graph: its steps, which of them cut the gradient, and the proof."""
+def inspect(
+    artefact: Annotated[Path, typer.Argument(help="A model file, baked or not, or a .release.")], json: Json = False
+) -> None:
+    """Walk a file's own graph: its steps, which of them cut the gradient, and the proof; or say what a release is."""
     from edgemask import inspect as run
     from edgemask.listing import as_json, inspection_text
+    from edgemask.releasing.showing import FORMAT, inspected_text
 
     found = run(artefact)
-    typer.echo(as_json(found) if json else inspection_text(found))
+    text = inspected_text if found["format"] == FORMAT else inspection_text
+    typer.echo(as_json(found) if json else text(found))
 
 
 @app.command()
@@ -383,13 +387,35 @@ def build(
         list[Path],
         typer.Option(help="What `edgemask audit` wrote of this file, if not build/audit. Repeatable."),
     ] = [],  # noqa: B006
+    release: Annotated[
+        bool | None, typer.Option(help="Make the signed release, too; if not stated, for boards and not for host.")
+    ] = None,
+    serial: Annotated[int, typer.Option(help="The release's number; devices take none below their floor.")] = 1,
+    min_serial: Annotated[int, typer.Option(help="The floor of devices that run this release.")] = 1,
+    expires: Annotated[str | None, typer.Option(help="The day from which it is not installed: 2027-06-30.")] = None,
+    version: Annotated[str | None, typer.Option(help="What people call the release, if not its serial.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="Settings of your own for the device, TOML.")] = None,
+    also: Annotated[list[Path], typer.Option(help="Another bundle that goes along. Repeatable.")] = [],  # noqa: B006
+    offline: Annotated[bool, typer.Option("--offline", help="Take wheels from the cache alone.")] = False,
+    key: Annotated[str | None, typer.Option(help="The key that signs: its name or file (edgemask keys).")] = None,
+    add_key: Annotated[list[str], typer.Option(help="A public key that devices trust from now on. Repeatable.")] = [],  # noqa: B006
+    revoke_key: Annotated[list[str], typer.Option(help="The id of one that they do not any more. Repeatable.")] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
-    """Bake, verify on real images and write the bundle for a board; exit 3 if no audit meets the recipe's policy."""
+    """Bake, verify on real images, and write the bundle and the signed release for a board.
+
+    Exit 3 if no audit meets the recipe's policy.
+    """
+    from edgemask import ReleaseOptions
     from edgemask import build as run
     from edgemask.listing import as_json, built_text, built_values
     from edgemask.quantisation.options import chosen
+    from edgemask.releasing.command import released, wanted
 
+    options = ReleaseOptions(
+        serial, min_serial, expires, version, settings, tuple(also), offline, key, tuple(add_key), tuple(revoke_key)
+    )
+    releases = wanted(target, release, options)
     built = run(
         recipe,
         target,
@@ -400,7 +426,15 @@ def build(
         precision=chosen(precision, calibrate, judge, keep_float, max_drop),
         audits=audit,
     )
-    typer.echo(as_json(built_values(built)) if json else built_text(built))
+    if not releases:
+        typer.echo(as_json(built_values(built)) if json else built_text(built))
+        return
+    values, text = released(built, options, _passphrase)
+    typer.echo(as_json(built_values(built) | {"release": values}) if json else f"{built_text(built)}\n\n{text}")
+
+
+def _passphrase(path: str) -> str:
+    return str(typer.prompt(f"passphrase of {path}", hide_input=True, err=True))
 
 
 for command in (key_commands.keygen, key_commands.keys, key_commands.sign):

@@ -11,11 +11,18 @@ from edgemask.baking import Baked
 from edgemask.listing import chain_text
 from edgemask.models import METADATA_KEY, Model, read_model
 from edgemask.proof import Proof, prove
+from edgemask.releasing.showing import inspected
 from edgemask_runtime.engines import TensorInfo
+from edgemask_runtime.release import SUFFIX
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
-    """A model file, baked or not, as plain data: format, inputs, outputs, steps and the proof from its graph."""
+    """A model file, baked or not, as plain data: format, inputs, outputs, steps and the proof from its graph.
+
+    A release: what it is, for whom, who signed it, and what in it takes how much.
+    """
+    if Path(path).suffix == SUFFIX:
+        return inspected(Path(path))
     model = read_model(Path(path))
     return {"file": str(path), **describe(model, prove(model.graph()))}
 
