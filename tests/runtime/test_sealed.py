@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -195,24 +194,17 @@ def maker(make_bundle: MakeBundle, tmp_path_factory: pytest.TempPathFactory) -> 
     return Maker(tmp_path_factory.mktemp("maker"), make_bundle())
 
 
-class KeyedBoard(Board):
-    """Its manager gives the daemon the device's key, as the unit has it; installers find none in their own."""
-
-    def run(self, *arguments: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-B", str(HERE / "installer.py"), str(self.folder), str(at), *map(str, arguments)]
-        without = {name: value for name, value in os.environ.items() if name != "CREDENTIALS_DIRECTORY"}
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=without)
-
-
 @pytest.fixture
 def board(tmp_path: Path, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    """Its manager gives the daemon the device's key, as the unit has it; installers find none in their own."""
+    assert "CREDENTIALS_DIRECTORY" not in maker.env
     layout = Layout(tmp_path / "root", tmp_path / "system")
     given = tmp_path / "given"
     given.mkdir()
     (given / CREDENTIAL).symlink_to(layout.device_key)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(given))
     with managed(layout, tmp_path) as manager:
-        yield KeyedBoard(tmp_path, layout, manager, maker)
+        yield Board(tmp_path, layout, manager, maker)
 
 
 def release(maker: Maker, serial: int) -> Path:
@@ -249,14 +241,6 @@ def test_models_are_encrypted_from_the_moment_it_is_asked_for(board: Board) -> N
     assert board.run("rollback").returncode == 0
     board.manager.becomes("active")
     assert board.status()["installed"]["serial"] == 1
-
-
-def test_a_sealed_model_of_a_slot_that_was_altered_is_noticed(board: Board) -> None:
-    installed(board, 1, "--encrypt-models")
-    installed(board, 2)
     model = board.layout.slot("a") / MODEL
     model.write_bytes(model.read_bytes()[:-1] + b"?")
-    refused_back = board.run("rollback")
-    assert refused_back.returncode == 2
-    assert f"{MODEL}: not as it was installed" in refused_back.stderr
-    assert board.status()["installed"]["serial"] == 2
+    assert f"{MODEL}: not as it was installed" in board.refuses("rollback")

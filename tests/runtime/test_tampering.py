@@ -22,10 +22,13 @@ from hypothesis import strategies as st
 
 from edgemask_runtime.archive import file_records, pack
 from edgemask_runtime.errors import UserError
+from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.release import MANIFEST, Release, ReleaseManifest
 from edgemask_runtime.trust import Accepted, Facts, Keys, PublicKey, Signature, Signatures, check
 from edgemask_runtime.trust.signatures import DOMAINS, SIGNATURE_FILE
 
+from .boards import Board, Maker
+from .manager import managed
 from .releases import MODEL, UNIT, WHEEL, files_around, manifest_around
 from .tiny import MakeBundle
 
@@ -318,3 +321,44 @@ def test_a_development_release_is_no_other(path: Path, files: Entries, manifest:
     for algorithm, reason in [("ed25519", "is not one of this"), ("ed25519-development", "is one for development")]:
         file = Signatures(signatures=(Signature(KEY.id, algorithm, made),)).to_bytes()  # type: ignore[arg-type]
         refused(path, packed({**files, MANIFEST: content, SIGNATURE_FILE: file}), reason)
+
+
+def entries_of(path: Path) -> Entries:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def forgeries(maker: Maker) -> Iterator[tuple[str, bytes, str]]:
+    """Releases that an attacker can make of the maker's, and what is said of each."""
+    good, older = entries_of(maker.release(4)), entries_of(maker.release(2))
+    for name in (WHEEL, MODEL, UNIT, "settings.toml", "sbom.cdx.json"):
+        yield f"{name} altered", packed(good | {name: good[name][:-1] + b"!"}), f"{name} does not have the digest"
+    manifest = ReleaseManifest.from_json(good[MANIFEST].decode())
+    evil = {WHEEL: good[WHEEL] + b"!"}
+    restated = dataclasses.replace(manifest, files={**manifest.files, **file_records(evil)})
+    stranger = Ed25519PrivateKey.generate()
+    yield "restated", packed(good | evil | {MANIFEST: restated.to_json().encode()}), "is not one of this release.json"
+    yield "by a stranger", packed(good | evil | signed(restated, stranger, "0" * 16)), "which is not enrolled here"
+    yield "under the key's id", packed(good | evil | signed(restated, stranger, maker.key.id)), "is not one of this"
+    yield "unsigned", packed(good | {SIGNATURE_FILE: Signatures().to_bytes()}), "the release is not signed"
+    yield "replayed", packed(older), "its serial is 2; this device takes 3 or above"
+    yield "replayed manifest", packed(good | {MANIFEST: older[MANIFEST]}), "does not have the"
+    yield "swapped signature", packed(good | {SIGNATURE_FILE: older[SIGNATURE_FILE]}), "is not one of this"
+    yield "path traversal", packed(good | {"wheels/../../../evil": b"x"}), "unsafe name"
+    link = zipfile.ZipInfo(UNIT)
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    yield "link", by_zipfile(good, link, b"/etc/shadow"), "is no regular file"
+    yield "cut off", packed(good)[:-1], "the file is incomplete"
+
+
+def test_whatever_is_refused_the_running_version_is_untouched(bundle: Path, tmp_path: Path) -> None:
+    maker, layout = Maker(tmp_path, bundle), Layout(tmp_path / "root", tmp_path / "system")
+    with managed(layout, tmp_path) as manager:
+        board = Board(tmp_path, layout, manager, maker)
+        board.installed(3, min_serial=3)
+        for what, data, reason in forgeries(maker):
+            (tmp_path / "forged.release").write_bytes(data)
+            said = board.refuses("install", tmp_path / "forged.release")
+            assert reason in said, what
+            assert "hint: " in said, what
+        assert board.check() == 3

@@ -95,6 +95,7 @@ def _clear(device: Device, state: State, done: list[str]) -> None:
             done.append(f"slot {name}: not in use, cleared")
     for part in device.layout.root.glob(".*.part"):
         durable.remove(part)
+    durable.remove_tree(device.layout.credentials)
 
 
 def _reload(device: Device, boot: bool) -> None:
