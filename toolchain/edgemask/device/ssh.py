@@ -151,12 +151,9 @@ class Channel:
         self._piped.close_input()
         self._piped.stop()
 
-    def write(self, data: bytes) -> None:
-        """Give the command input; UserError when the connection is gone, or the command reads no more."""
-        if not self._piped.write(data):
-            done = self.finish()
-            said = (done.err or done.text).strip().splitlines()[-1:] or [f"it ended with {done.code}"]
-            raise UserError(f"{self._ssh.destination}: it takes no more of what is sent: {said[0]}")
+    def offer(self, data: bytes) -> bool:
+        """Give the command input; False when it takes no more, of which `finish` tells why."""
+        return self._piped.write(data)
 
     def close_input(self) -> None:
         """Tell the command that there is no more."""

@@ -1,6 +1,7 @@
-"""Take a file in, as far as it comes: `python3 -c TEXT offer|receive|drop DIGEST [SIZE OFFSET]`, JSON on one line.
+"""Take files in, as far as they come: `python3 -c TEXT offer NAME | receive NAME SIZE OFFSET | keep NAME...`.
 
-`offer` tells how much of it is here already, `receive` takes the rest from standard input, and tells of the whole.
+`offer` tells how much of a file is here already, `receive` takes the rest from standard input and tells of the whole,
+`keep` removes all others. What is told is JSON on one line.
 """
 
 import errno
@@ -63,10 +64,10 @@ def receive(path: Path, size: int, offset: int) -> None:
             os.fsync(file.fileno())
 
 
-def tidy(folder: Path, keep: str) -> None:
-    """Remove what other releases left here and nobody is sending."""
+def tidy(folder: Path, keep: "list[str]") -> None:
+    """Remove what else was left here and nobody is sending."""
     for path in folder.iterdir():
-        if path.name != keep:
+        if path.name not in keep:
             with suppress(BlockingIOError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
@@ -74,14 +75,14 @@ def tidy(folder: Path, keep: str) -> None:
 
 def main() -> None:
     """Do what is asked and tell."""
-    verb, name = sys.argv[1], sys.argv[2]
+    verb, words = sys.argv[1], sys.argv[2:]
     try:
-        path = inbox() / name
-        if verb == "receive":
-            receive(path, int(sys.argv[3]), int(sys.argv[4]))
-        else:
-            tidy(path.parent, name if verb == "offer" else "")
-        print(json.dumps(told(path)))
+        folder = inbox()
+        if verb == "keep":
+            tidy(folder, words)
+        elif verb == "receive":
+            receive(folder / words[0], int(words[1]), int(words[2]))
+        print(json.dumps({} if verb == "keep" else told(folder / words[0])))
     except BlockingIOError:
         print(json.dumps({"fault": "busy"}))
     except OSError as error:
