@@ -10,7 +10,7 @@ from typing import Any
 from edgemask.device.destination import Destination
 from edgemask.device.facts import Facts, ask_facts
 from edgemask.device.home import Home, change_device
-from edgemask.device.preflight import Check, Sizes, check, installed_bytes, require
+from edgemask.device.preflight import Check, Sizes, check, installed_bytes, require, services
 from edgemask.device.ssh import Ssh
 from edgemask.device.upload import Inbox, Parcel, Tell
 from edgemask.errors import UserError
@@ -130,7 +130,8 @@ def make_plan(ssh: Ssh, package: Package, options: FlashOptions, tell: Tell) -> 
     program, version = facts.python_for(manifest.environments) or ("python3", facts.python)
     size = len(package.parcel.content)
     sizes = Sizes(size, size - Inbox(ssh, program).arrived(package.parcel), installed_bytes(package.release, version))
-    checks = [*check(facts, manifest, sizes), *_rights(ssh, facts), *_keys(package, facts, options)]
+    manager = [] if options.home.program else [services(facts)]
+    checks = [*check(facts, manifest, sizes), *manager, *_rights(ssh, facts), *_keys(package, facts, options)]
     return Plan(ssh.destination, package.release, facts, tuple(checks), sizes)
 
 

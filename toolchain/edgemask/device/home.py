@@ -24,7 +24,7 @@ class Returned(UserError):
 
 @dataclass(frozen=True)
 class Home:
-    """The folders on a device. `program` stands for its `edgemask-device`, where that is another."""
+    """The folders on a device. `program` stands for its `edgemask-device` where services are not systemd's."""
 
     root: str = "/opt/edgemask"
     settings: str = "/etc/edgemask/edgemaskd.toml"

@@ -111,7 +111,6 @@ def _software(facts: Facts, manifest: ReleaseManifest) -> Iterator[Check]:
     glibc = facts.glibc or "another C library"
     enough = facts.glibc is not None and _parts(facts.glibc) >= _parts(manifest.glibc)
     yield Check("glibc", glibc, manifest.glibc, enough, "a newer version of the device's operating system has it")
-    yield Check("systemd", _found(facts.systemd), "found", facts.systemd, "the daemon is a service of systemd")
     for name in versions[found[1]].system if found else ():
         there = facts.packages.get(name, False)
         yield Check(f"package {name}", _found(there), "found", there, f"the board's maker ships {name}: install it")
@@ -141,6 +140,12 @@ def _clock(facts: Facts, manifest: ReleaseManifest, now_s: float) -> Check:
 def _others(facts: Facts) -> Check:
     hint = "wait until it is done: edgemask status HOST"
     return Check("other installers", facts.busy or "none", "none", facts.busy is None, hint)
+
+
+def services(facts: Facts) -> Check:
+    """What starts the daemon, and starts it again."""
+    hint = "the daemon is a service of systemd: take a system that has it"
+    return Check("systemd", _found(facts.systemd), "found", facts.systemd, hint)
 
 
 def _found(there: bool) -> str:

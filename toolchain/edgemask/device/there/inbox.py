@@ -21,10 +21,7 @@ PATIENCE_S = 30
 
 def inbox() -> Path:
     """A folder for this user alone."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(cache, "edgemask", "incoming")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edgemask", "incoming")
 
 
 def told(path: Path) -> "dict[str, Any]":
@@ -45,6 +42,7 @@ def busy(*_: Any) -> None:
 
 def receive(path: Path, size: int, offset: int) -> None:
     """Add what comes behind the first `offset` bytes, up to `size`; what came stays, whatever ends it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.open("ab") as file:
         # Who received before, and lost the connection, may still be bringing it to the disk.
         signal.signal(signal.SIGALRM, busy)
@@ -66,7 +64,7 @@ def receive(path: Path, size: int, offset: int) -> None:
 
 def tidy(folder: Path, keep: "list[str]") -> None:
     """Remove what else was left here and nobody is sending."""
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.exists() else ():
         if path.name not in keep:
             with suppress(BlockingIOError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

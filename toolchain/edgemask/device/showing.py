@@ -1,0 +1,100 @@
+"""What the verbs for devices show: steps as they go by, plans, states."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from edgemask.device.flash import Plan
+from edgemask.listing import columns
+
+WIDTH = 30
+MB = 1 << 20
+
+
+class Steps:
+    """Tells steps on standard error: a bar that grows on a terminal, a line for each step anywhere else."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
+        self._live = self._out.isatty()
+        self._step = ""
+
+    def __call__(self, step: str, done: int, of: int) -> None:
+        """Tell a step, of which so much is done."""
+        if self._live:
+            self._redraw(step, done, of)
+        elif step != self._step:
+            print(step, file=self._out, flush=True)
+        self._step = step
+
+    def end(self) -> None:
+        """What comes next begins on a line of its own."""
+        if self._live and self._step:
+            print(file=self._out, flush=True)
+        self._step = ""
+
+    def _redraw(self, step: str, done: int, of: int) -> None:
+        if step != self._step:
+            self.end()
+        filled = WIDTH * done // of if of > 1 else 0
+        bar = f" [{'#' * filled}{' ' * (WIDTH - filled)}] {100 * done // of:3} %" if of > 1 else ""
+        print(f"\r\033[K{step}{bar}", end="", file=self._out, flush=True)
+
+
+def plan_text(plan: Plan) -> str:
+    """What would be done on a device."""
+    values = plan.to_json()
+    rows = [
+        (one.what, one.here, one.needed, "ok" if one.passed else "FAILS" if one.is_fault else "look")
+        for one in plan.checks
+    ]
+    head = [f"device   {values['host']}: {values['device']}", f"runs     {values['installed'] or 'nothing of ours'}"]
+    head.append(f"release  {values['release']} (serial {values['serial']}), {plan.sizes.missing / MB:.1f} MB to send")
+    hints = [f"{one.what}: {one.hint}" for one in plan.checks if not one.passed]
+    return "\n".join([*head, "", columns(("what", "here", "needed", ""), rows), *hints])
+
+
+def installed_text(host: str, installed: Mapping[str, Any]) -> str:
+    """What runs there now."""
+    engines = ", ".join(f"{model} on {engine}" for model, engine in installed.get("engine", {}).items())
+    return f"{host}: {title(installed)} runs{f' ({engines})' if engines else ''}"
+
+
+def title(summary: Mapping[str, Any]) -> str:
+    """A release in a few words."""
+    return f"{summary['name']} {summary['version']} (serial {summary['serial']})"
+
+
+def status_text(host: str, told: Mapping[str, Any]) -> str:
+    """What a device says of itself, as a table."""
+    installed, previous, service, failure = (told[key] for key in ("installed", "previous", "service", "failure"))
+    detail = f"{service['state']} ({service['detail']}), {service['restarts']} restarts"
+    rows = [
+        ("runs", f"{title(installed)}, since {installed['since']}" if installed else "nothing"),
+        *((f"model {name}", engine) for name, engine in (installed["engine"] if installed else {}).items()),
+        ("service", f"{detail}{': ' + service['status'] if service['status'] else ''}"),
+        ("health", told["health"]),
+        ("before", f"{title(previous)}: edgemask rollback {host}" if previous else "nothing to go back to"),
+        ("takes", f"serial {told['floor']} or above"),
+        ("settings", told["settings"]),
+        ("disk", f"{told['disk']['free_bytes'] / MB:.0f} of {told['disk']['total_bytes'] / MB:.0f} MB free"),
+        ("clock", _clock(told["clock"])),
+        ("keys", _keys(told["keys"])),
+    ]
+    rows += [("failed", f"{failure['release']} at {failure['at']}: {failure['cause']}")] if failure else []
+    rows += [("trouble", trouble) for trouble in told["trouble"]]
+    return columns((host, ""), rows)
+
+
+def _clock(clock: Mapping[str, Any]) -> str:
+    behind = f", {clock['behind_s']} s behind what it was" if clock["behind_s"] else ""
+    return f"{clock['now']}{behind}{'' if clock['synchronised'] else ', not synchronised'}"
+
+
+def _keys(keys: Mapping[str, Any]) -> str:
+    if "trouble" in keys:
+        return str(keys["trouble"])
+    named = [f"{key['id']}{' (development)' if key['development'] else ''}" for key in keys["enrolled"]]
+    return ", ".join(named) or "none"
