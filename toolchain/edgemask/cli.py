@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edgemask import __version__, key_commands
+from edgemask.device import commands as device_commands
 
 app = typer.Typer(
     help="Bake gradient-masking preprocessing into vision models, prove what it cuts, and pack the result for devices.",
@@ -437,7 +438,7 @@ def _passphrase(path: str) -> str:
     return str(typer.prompt(f"passphrase of {path}", hide_input=True, err=True))
 
 
-for command in (key_commands.keygen, key_commands.keys, key_commands.sign):
+for command in (key_commands.keygen, key_commands.keys, key_commands.sign, *device_commands.COMMANDS):
     app.command()(command)
 
 

@@ -112,3 +112,84 @@ def confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise UserError(f"{question} Nobody can be asked here: standard input is no terminal", "--yes does not ask")
     return typer.confirm(question, err=True)
+
+
+def status(host: Host, ssh_config: Config = None, json: Json = False) -> None:
+    """Say what runs on a device, how it is, what is installed beside it, and what failed last."""
+    from edgemask.device.showing import status_text
+    from edgemask.device.verbs import status as run
+    from edgemask.listing import as_json
+
+    told = run(host, ssh_config, home())
+    typer.echo(as_json(told) if json else status_text(host, told))
+
+
+def logs(
+    host: Host,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it says more.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="So many lines at first.")] = 100,
+    ssh_config: Config = None,
+    json: Json = False,
+) -> None:
+    """Show what the daemon said on a device: the journal of its service."""
+    from edgemask.device.verbs import logs as run
+    from edgemask.listing import json_line
+
+    run(
+        host,
+        lambda line: typer.echo(json_line({"line": line}) if json else line),
+        ssh_config,
+        lines=lines,
+        follow=follow,
+    )
+
+
+def rollback(host: Host, yes: Yes = False, ssh_config: Config = None, json: Json = False) -> None:
+    """Go back to the version that ran on a device before; exit 5 where that does not run either."""
+    from edgemask.device.showing import Steps, installed_text
+    from edgemask.device.verbs import rollback as run
+    from edgemask.listing import as_json
+
+    if not yes and not confirmed(f"{host}: go back to the version before?"):
+        return
+    steps = Steps()
+    try:
+        installed = run(host, steps, ssh_config, home())
+    finally:
+        steps.end()
+    typer.echo(as_json({"host": host, "installed": installed}) if json else installed_text(host, installed))
+
+
+def run(host: Host, ssh_config: Config = None, json: Json = False) -> None:
+    """Run a device's release in the foreground, in place of its service; Ctrl-C ends it, and the service goes on."""
+    from edgemask.device.verbs import run as by_hand
+    from edgemask.listing import json_line
+
+    say = lambda line: typer.echo(json_line({"line": line}) if json else line)  # noqa: E731
+    raise typer.Exit(by_hand(host, say, ssh_config, home()))
+
+
+def uninstall(
+    host: Host,
+    purge: Annotated[bool, typer.Option("--purge", help="The owner's settings and keys, too.")] = False,
+    yes: Yes = False,
+    ssh_config: Config = None,
+    json: Json = False,
+) -> None:
+    """Stop the daemon on a device and take away all that was installed there."""
+    from edgemask.device.showing import Steps
+    from edgemask.device.verbs import uninstall as run
+    from edgemask.listing import as_json
+
+    if not yes and not confirmed(f"{host}: stop the daemon and remove both versions{', settings and keys' * purge}?"):
+        return
+    steps = Steps()
+    try:
+        removed = run(host, steps, ssh_config, home(), purge=purge)
+    finally:
+        steps.end()
+    lines = [f"{host}: removed {path}" for path in removed] or [f"{host}: there was nothing"]
+    typer.echo(as_json({"host": host, "removed": removed}) if json else "\n".join(lines))
+
+
+COMMANDS = (flash, status, logs, rollback, run, uninstall)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from edgemask.device.facts import Facts
 from edgemask.device.ssh import NOT_FOUND, Channel, Done, Ssh
 from edgemask.device.there import source
 from edgemask.device.upload import Tell
@@ -97,10 +98,20 @@ def _checked(ssh: Ssh, done: Done) -> Done:
     if done.code == 0:
         return done
     if done.code in (NOT_FOUND, NOT_RUNNABLE):
-        hint = f"edgemask flash RELEASE --to {ssh.destination}"
-        raise UserError(f"{ssh.destination}: Edgemask is not installed there, or not for its Python", hint)
+        raise _nothing(ssh)
     kind = Returned if done.code == WENT_BACK else UserError
     raise kind(*_said(ssh, done))
+
+
+def require_installed(ssh: Ssh, facts: Facts) -> None:
+    """UserError where nothing is installed."""
+    if facts.installed is None:
+        raise _nothing(ssh)
+
+
+def _nothing(ssh: Ssh) -> UserError:
+    hint = f"edgemask flash RELEASE --to {ssh.destination}"
+    return UserError(f"{ssh.destination}: Edgemask is not installed there, or its Python is gone", hint)
 
 
 def _said(ssh: Ssh, done: Done) -> tuple[str, str | None]:
