@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 recipe ?= examples/driver-id/edgemask.toml
 target ?= host
+options ?=
 faces := build/faces
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint .constraints.txt
 LIGHT := --editable ./runtime[onnxruntime,litert,images,install] --editable .
@@ -28,9 +29,9 @@ help:
 	@echo "make demo              bake the example, build its bundle, run the daemon on real images"
 	@echo "make test              install what the tests need and run them"
 	@echo "make setup             $(VENV) with the light core: edgemask and edgemaskd"
-	@echo "make target=host       build the example's bundle for a board (recipe=PATH for another):"
-	@echo "make target=raspberrypi"
-	@echo "make target=jetson"
+	@echo "make target=host       build the example's bundle (recipe=PATH for another)"
+	@echo "make target=raspberrypi, make target=jetson"
+	@echo "                       the signed release for a board (options='--serial 2 --key NAME'); edgemask targets lists them"
 	@echo "make check             ruff, mypy --strict and the tests"
 	@echo "make test-long         the long form of the slow tests too"
 	@echo "make board-test        flash, run, update and cut the power of an ARM board in QEMU (board-test-long: for longer)"
@@ -68,7 +69,7 @@ demo: $(VENV)/light $(faces)
 	@echo "== the bundle: build/host/driver-id-host.edgemask   the report: build/host/report.md"
 
 build: $(VENV)/light
-	@$(BIN)/edgemask build $(recipe) --target $(target) --out build/$(target)
+	@$(BIN)/edgemask build $(recipe) --target $(target) --out build/$(target) $(options)
 
 test: $(VENV)/all
 	@$(BIN)/python -m pytest -q -n auto -m "not slow and not heavy and not board"

@@ -154,6 +154,8 @@ class Release:
             archive.check_canonical()
             text = archive.text(MANIFEST)
             manifest = ReleaseManifest.from_json(text, f"{where}: {MANIFEST}")
+            if manifest.to_json() != text:
+                raise archive.broken(f"{MANIFEST} says what it says in another way than releases do")
             signatures = Signatures.from_bytes(archive.text(SIGNATURE_FILE).encode(), f"{where}: {SIGNATURE_FILE}")
             archive.check_files(manifest.files, {MANIFEST, SIGNATURE_FILE})
             for model in manifest.models.values():

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgemask_runtime.archive import Kind, file_records, open_archive, pack
@@ -48,6 +48,7 @@ def odd(name: str, **changes: int) -> zipfile.ZipInfo:
     return entry
 
 
+@settings(deadline=None)
 @given(CONTENTS)
 def test_what_was_packed_comes_back(entries: dict[str, bytes]) -> None:
     if {name for name in entries if f"{name}/" in "".join(entries)}:
@@ -68,6 +69,7 @@ def test_order_and_kind_of_what_is_packed_do_not_matter(tmp_path: Path) -> None:
     assert file_records({"b": tmp_path / "b"}) == file_records({"b": b"second"})
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_byte_of_an_archive_is_free(data: st.DataObject) -> None:
     whole = bytearray(packed({"a": b"first", "in/b": b"second", "c": b""}))
@@ -77,6 +79,7 @@ def test_no_byte_of_an_archive_is_free(data: st.DataObject) -> None:
         content_of(bytes(whole))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_refused_or_read(data: bytes, ended: bool) -> None:
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, min(len(data), 60), 0, 0)

@@ -65,7 +65,7 @@ def test_the_payload_is_all_but_the_evidence(path: Path, bundle: Path, tmp_path:
     assert payload_digest(manifest_around(bundle, files_around(bundle), serial=4)) != digest
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_byte_is_free(path: Path, tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray(path.read_bytes())
@@ -126,6 +126,12 @@ def test_a_tampered_release_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=reason):
         Release.open(repacked(path, tmp_path / "bad.release", changes))
+
+
+def test_a_manifest_is_written_in_one_way(path: Path, tmp_path: Path) -> None:
+    text = json.dumps(json.loads(Release.open(path).signed)).encode()
+    with pytest.raises(UserError, match="in another way than releases do"):
+        Release.open(repacked(path, tmp_path / "bad.release", {"release.json": text}))
 
 
 def test_a_bundle_with_another_payload_than_stated_is_refused(path: Path, bundle: Path, tmp_path: Path) -> None:
