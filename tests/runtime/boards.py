@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -76,6 +77,9 @@ class Maker:
         write_release(path, manifest, files, Signatures(signatures=(self.signature(manifest.to_json().encode()),)))
         return path
 
+    def sha256(self, release: Path) -> str:
+        return hashlib.sha256(release.read_bytes()).hexdigest()
+
     def signature(self, signed: bytes) -> Signature:
         made = self.private.sign(DOMAINS["ed25519"] + signed)
         return Signature(self.key.id, "ed25519", base64.b64encode(made).decode())
@@ -124,32 +128,54 @@ class Board:
         told: dict[str, Any] = json.loads(done.stdout.splitlines()[0])
         return told
 
+    def keep(self, name: str) -> None:
+        """Remember what lies on the device."""
+        for top in (self.layout.root, self.layout.system):
+            shutil.copytree(top, self.folder / name / top.name, symlinks=True)
+
+    def restore(self, name: str) -> None:
+        """Put it back, with the power off."""
+        self.manager.stop()
+        for top in (self.layout.root, self.layout.system):
+            shutil.rmtree(top, ignore_errors=True)
+            if (self.folder / name / top.name).exists():
+                shutil.copytree(self.folder / name / top.name, top, symlinks=True)
+
+    def start(self) -> None:
+        """Start what is current, if anything is."""
+        if self.layout.current.is_symlink():
+            self.manager.restart()
+            self.manager.becomes("active")
+
     def boot(self) -> None:
         """Lose the power, come back, and start what is current."""
         self.manager.stop()
         recovered = self.run("recover", "--boot")
         assert recovered.returncode == 0, recovered.stderr
-        if self.layout.current.is_symlink():
-            self.manager.restart()
-            self.manager.becomes("active")
+        self.start()
 
     def check(self) -> int:
         """Hold what must be true at rest, and return the serial that runs; 0 for none."""
-        running, state = self.layout.running(), json.loads(self.layout.state.read_text())
-        assert state["pending"] is None
-        assert state["current"] == running
-        assert not list(self.layout.root.glob(".*"))
-        for slot in self.layout.slots.glob("*"):
-            assert slot.name in (running, state["previous"])
-            assert Slot(slot).completed()
-            assert Slot(slot).altered() is None
-        if running is None:
-            assert not self.layout.current.is_symlink()
-            assert not list(self.layout.units.rglob("*.service"))
-            return 0
-        for link in [self.layout.settings, self.layout.users, *self.layout.units.rglob("*.service")]:
-            assert link.exists(), link
-        return Slot(self.layout.slot(running)).manifest().serial
+        return at_rest(self.layout)
+
+
+def at_rest(layout: Layout) -> int:
+    """Hold what must be true while nothing is under way, and return the serial of what is current; 0 for nothing."""
+    running, state = layout.running(), json.loads(layout.state.read_text())
+    assert state["pending"] is None
+    assert state["current"] == running
+    assert not list(layout.root.glob(".*"))
+    for slot in layout.slots.glob("*"):
+        assert slot.name in (running, state["previous"])
+        assert Slot(slot).completed()
+        assert Slot(slot).altered() is None
+    if running is None:
+        assert not layout.current.is_symlink()
+        assert not list(layout.units.rglob("*.service"))
+        return 0
+    for link in [layout.settings, layout.users, *layout.units.rglob("*.service")]:
+        assert link.exists(), link
+    return Slot(layout.slot(running)).manifest().serial
 
 
 def _content(path: Path) -> str:

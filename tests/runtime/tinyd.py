@@ -52,6 +52,8 @@ def main() -> None:
         return
     if BEHAVIOUR == "crash":
         sys.exit("error: no camera")
+    if BEHAVIOUR == "silent":
+        signal.pause()
     server = door() if PORT else None
     notify(f"READY=1\nSTATUS=version {VERSION}")
     if BEHAVIOUR == "leave":

@@ -9,11 +9,12 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgemask_runtime import __version__
-from edgemask_runtime.errors import report, run_main
+from edgemask_runtime.errors import UserError, report, run_main
 from edgemask_runtime.install.installing import install, rollback
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.lock import Busy, locked
@@ -58,7 +59,11 @@ def _uninterrupted(run: Callable[[], int]) -> int:
     with suppress(ValueError):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return run()
+    try:
+        return run()
+    except OSError as error:
+        hint = "a device is changed as root: sudo; `df -h` shows whether a disk is full"
+        raise UserError(f"{error.filename or 'the system'}: {error.strerror or error}", hint) from error
 
 
 class _Printer:
@@ -102,8 +107,7 @@ def _uninstall(device: Device, printer: _Printer, purge: bool) -> int:
 def _keys(device: Device, printer: _Printer) -> int:
     keys = Keys.read(device.layout.keys)
     lines = [f"{key}  by {key.enrolled_by}" for key in keys.enrolled] + [f"{key}  revoked" for key in keys.revoked]
-    told = [{"id": key.id, "development": key.development, "enrolled_by": key.enrolled_by} for key in keys.enrolled]
-    value = {"enrolled": told, "revoked": list(keys.revoked)}
+    value = {"enrolled": [asdict(key) for key in keys.enrolled], "revoked": list(keys.revoked)}
     return printer.say(value, "\n".join(lines) or "no key is enrolled: --enrol NAME.pub of the next install enrols one")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -127,5 +128,4 @@ def _keys(layout: Layout) -> dict[str, Any]:
         keys = Keys.read(layout.keys)
     except UserError as error:
         return {"trouble": error.message}
-    enrolled = [{"id": key.id, "development": key.development, "enrolled_by": key.enrolled_by} for key in keys.enrolled]
-    return {"enrolled": enrolled, "revoked": list(keys.revoked)}
+    return {"enrolled": [asdict(key) for key in keys.enrolled], "revoked": list(keys.revoked)}

@@ -1,0 +1,122 @@
+"""Installers killed at every step, and disks that are full from any step on: what runs is always a complete version."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from .boards import HERE, Board
+from .running import watched
+
+FEW = 8
+LAST = 14
+"""Where the switch is."""
+
+
+def steps_of(done: subprocess.CompletedProcess[str]) -> int:
+    """How many steps an undisturbed run has."""
+    assert done.returncode == 0, done.stderr
+    match = re.search(r"^steps=(\d+)$", done.stdout, re.MULTILINE)
+    assert match, done.stdout
+    return int(match[1])
+
+
+def points(count: int, *, every: bool) -> Iterable[int]:
+    """The steps to break off at: all, or some of them and most of the last."""
+    if every:
+        return range(1, count + 1)
+    return sorted({*range(1, count + 1, max(1, count // FEW)), *range(count, max(0, count - LAST), -2)})
+
+
+def both(test: object) -> object:
+    """Some points in the short form, all in the long one."""
+    long = pytest.param(True, marks=pytest.mark.slow, id="every")
+    return pytest.mark.parametrize("every", [pytest.param(False, id="some"), long])(test)  # type: ignore[arg-type]
+
+
+@both
+def test_a_first_install_may_be_killed_anywhere(board: Board, every: bool) -> None:
+    release = board.maker.release(1)
+    count = steps_of(board.install(release))
+    for at in points(count, every=every):
+        board.restore("nothing")
+        done = board.install(release, at=at)
+        assert done.returncode == -signal.SIGKILL, (at, done.stdout, done.stderr)
+        if at % 2:
+            board.boot()
+            assert not board.layout.state.exists() or board.check() in (0, 1), at
+        board.installed(1)
+        assert board.check() == 1
+
+
+@both
+def test_an_update_may_be_killed_anywhere(board: Board, every: bool) -> None:
+    board.installed(1, min_serial=1)
+    board.keep("one")
+    release = board.maker.release(2, min_serial=2)
+    came_through = []
+    for at in points(steps_of(board.install(release)), every=every):
+        board.restore("one")
+        board.start()
+        done = board.install(release, at=at)
+        assert done.returncode == -signal.SIGKILL, (at, done.stdout, done.stderr)
+        assert board.layout.current.resolve(strict=True)
+        assert board.manager.state().active in ("active", "activating")
+        board.boot()
+        serial = board.check()
+        assert board.manager.state().status == f"version {serial}"
+        assert board.status()["floor"] == serial
+        came_through.append(serial)
+    assert came_through == sorted(came_through)
+    assert set(came_through) == {1, 2}
+    print(f"{len(came_through)} points, {came_through.count(1)} of them back to the version before")
+
+
+@both
+def test_a_recovery_may_be_killed_anywhere(board: Board, every: bool) -> None:
+    board.installed(1)
+    _cut_in_the_gate(board, board.maker.release(2, "silent"))
+    board.keep("cut")
+    board.manager.stop()
+    for at in points(steps_of(board.run("recover", "--boot")), every=every):
+        board.restore("cut")
+        done = board.run("recover", "--boot", at=at)
+        assert done.returncode == -signal.SIGKILL, (at, done.stdout, done.stderr)
+        assert board.layout.current.resolve(strict=True)
+        board.boot()
+        assert board.check() == 1
+        assert "cut off" in board.status()["failure"]["cause"]
+
+
+def _cut_in_the_gate(board: Board, release: Path) -> None:
+    """Kill the installer while it waits for a daemon that says nothing."""
+    command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "install", str(release)]
+    with watched(command, stdout=subprocess.PIPE) as installer:
+        assert installer.process.stdout
+        while "waiting until" not in installer.process.stdout.readline():
+            assert installer.process.poll() is None
+        installer.process.kill()
+
+
+@both
+def test_the_disk_may_be_full_from_any_step_on(board: Board, every: bool) -> None:
+    board.installed(1)
+    board.keep("one")
+    release = board.maker.release(2)
+    for at in points(steps_of(board.install(release)), every=every):
+        board.restore("one")
+        board.start()
+        done = board.install(release, at=-at)
+        assert done.returncode in (0, 2, 5), (at, done.stdout, done.stderr)
+        assert done.returncode == 0 or len(re.findall(r"^error: ", done.stderr, re.MULTILINE)) == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 0 or "No space left" in done.stderr or "disk is full" in done.stderr, done.stderr
+        board.boot()
+        assert board.check() == (2 if done.returncode == 0 else 1), (at, done.stderr)
+        board.installed(2)
