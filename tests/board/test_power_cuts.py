@@ -27,7 +27,7 @@ from .vm import run_on_another_kernel
 pytestmark = pytest.mark.board
 DISK_BYTES, LOG_BYTES = 48 << 20, 4 << 30
 SOUND, MENDED = 0, 1
-FEW = 25
+FEW, TEARS = 24, 4
 FORMAT = "-q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0"
 MODULES = ("virtio_blk", "ext4", "crc32c_generic")
 SCRIPT = Path(__file__).with_name("cutting.py")
@@ -94,22 +94,23 @@ def _recorded(disk: Path, log: Path) -> tuple[str, ...]:
 
 def test_a_power_cut_leaves_a_complete_version(recording: Recording, tmp_path: Path) -> None:
     count = len(recording.epochs)
-    _check_points(recording, tmp_path, set(range(0, count, max(1, count // FEW))))
+    busiest = sorted(range(count), key=lambda number: len(recording.epochs[number].writes))[-FEW // 2 :]
+    _check_points(recording, tmp_path, {*range(0, count, max(1, count // FEW)), *busiest}, tears=1)
 
 
 @pytest.mark.slow
 def test_a_power_cut_at_every_flush_leaves_a_complete_version(recording: Recording, tmp_path: Path) -> None:
-    _check_points(recording, tmp_path, set(range(len(recording.epochs))))
+    _check_points(recording, tmp_path, set(range(len(recording.epochs))), tears=TEARS)
 
 
-def _check_points(recording: Recording, folder: Path, chosen: set[int]) -> None:
+def _check_points(recording: Recording, folder: Path, chosen: set[int], *, tears: int) -> None:
     found: Counter[str] = Counter()
     disk = folder / "now.img"
     shutil.copy(recording.blank, disk)
     with disk.open("r+b") as file:
         for number, epoch in enumerate(recording.epochs):
             if number in chosen:
-                for name, writes in _states(epoch, number):
+                for name, writes in _states(epoch, number, tears):
                     file.flush()
                     found[f"{name}: {_outcome(recording, disk, folder / 'cut.img', writes)}"] += 1
             apply(file, epoch.writes)
@@ -117,10 +118,10 @@ def _check_points(recording: Recording, folder: Path, chosen: set[int]) -> None:
     assert {outcome.partition(": ")[2] for outcome in found} == {"nothing yet", "version 1", "version 2"}
 
 
-def _states(epoch: Epoch, number: int) -> Iterator[tuple[str, list[Write]]]:
+def _states(epoch: Epoch, number: int, tears: int) -> Iterator[tuple[str, list[Write]]]:
     yield "at a flush", []
     if len(epoch.writes) > 1:
-        yield "torn", torn(epoch, number)
+        yield from (("torn", torn(epoch, number * tears + tear)) for tear in range(tears))
 
 
 def _outcome(recording: Recording, disk: Path, cut: Path, writes: list[Write]) -> str:
