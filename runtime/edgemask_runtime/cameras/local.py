@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import socket
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgemask_runtime import unix
 from edgemask_runtime.cameras import SourceLost
 from edgemask_runtime.cameras.handover import Handover
 from edgemask_runtime.errors import UserError
@@ -18,7 +18,6 @@ from edgemask_runtime.manifest import FrameInput
 from edgemask_runtime.strict_json import between
 
 ROOT = 0
-CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def _connected(settings: SocketSettings, allowed: set[int]) -> socket.socket:
     connected.settimeout(settings.timeout_s)
     try:
         connected.connect(os.fspath(settings.path))
-        owner = CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))[1]
+        owner = unix.peer_of(connected).user
     except OSError as error:
         connected.close()
         raise SourceLost(f"{settings.path}: nobody offers frames here: {error.strerror or error}") from error

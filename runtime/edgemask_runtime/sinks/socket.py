@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
-import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgemask_runtime import unix
 from edgemask_runtime.answers import Answer
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import Pixels
@@ -17,7 +16,6 @@ from edgemask_runtime.sinks import SinkContext
 from edgemask_runtime.sinks.jsonl import invalid_line
 from edgemask_runtime.strict_json import between, matching
 
-MAX_PATH_BYTES = 107
 BYTES_PER_KB = 1000
 
 log = logging.getLogger("edgemaskd")
@@ -45,7 +43,7 @@ class SocketLines:
     def __init__(self, settings: SocketSettings, context: SinkContext) -> None:
         self._settings, self._pipeline = settings, context.pipeline
         self._readers: list[socket.socket] = []
-        self._listener = _listening(settings)
+        self._listener = unix.listen(settings.path, socket.SOCK_STREAM, mode=int(settings.mode, 8))
         self._inode = settings.path.stat().st_ino
 
     def write(self, answer: Answer, pixels: Pixels | None) -> None:
@@ -102,37 +100,3 @@ class SocketLines:
         if taken < len(data):
             log.warning("%s: a reader is dropped: it does not keep up", self._settings.path)
         return taken == len(data)
-
-
-def _listening(settings: SocketSettings) -> socket.socket:
-    path = settings.path
-    if len(os.fsencode(path)) > MAX_PATH_BYTES:
-        raise UserError(f"{path}: longer than a socket's path may be", hint=f"{MAX_PATH_BYTES} bytes at most")
-    _clear(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        listener.bind(os.fspath(path))
-        # Nobody can connect before listen, so that no one gets in under other rights.
-        path.chmod(int(settings.mode, 8))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise UserError(f"{path}: cannot listen: {error.strerror}", hint="check the folder and its rights") from error
-    return listener
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that nobody listens on any more."""
-    if not path.exists():
-        return
-    if not stat.S_ISSOCK(path.stat().st_mode):
-        raise UserError(f"{path}: there is a file already, and it is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"{path}: cannot listen: {error.strerror}") from error
-        else:
-            raise UserError(f"{path}: another program listens here", hint="give each pipeline a path of its own")
