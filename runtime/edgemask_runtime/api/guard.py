@@ -10,7 +10,7 @@ from pathlib import Path
 from edgemask_runtime.api.errors import RequestError
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.files import read_bytes
-from edgemask_runtime.keys import OTHERS
+from edgemask_runtime.keys import check_owner_only
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d{1,5})?", re.IGNORECASE)
@@ -49,8 +49,7 @@ class Guard:
 def read_token(path: Path) -> bytes:
     """The token in a file; UserError unless it is one, and its owner's alone."""
     token = read_bytes(path, limit_bytes=MAX_TOKEN_BYTES).strip()
-    if path.stat().st_mode & OTHERS:
-        raise UserError(f"{path}: others than its owner may read this token", hint=f"chmod 600 {path}")
+    check_owner_only(path, "read this token")
     if len(token) < MIN_TOKEN_CHARS or not TOKEN.fullmatch(token):
         hint = f"openssl rand -hex 32 > {path}"
         raise UserError(f"{path}: no token: {MIN_TOKEN_CHARS} or more letters, digits and . _ ~ + / = -", hint)

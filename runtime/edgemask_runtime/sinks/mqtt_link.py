@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import socket
 import ssl
 import time
@@ -20,9 +19,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edgemask_runtime.backoff import Backoff
 from edgemask_runtime.errors import UserError, one_line
 from edgemask_runtime.files import read_bytes
-from edgemask_runtime.keys import OTHERS
+from edgemask_runtime.keys import check_owner_only
 from edgemask_runtime.strict_json import between
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -137,7 +137,8 @@ class Link:
         self._thread.join()
 
     def _keep(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        # Spread, so that a fleet does not come back to a broker all at once.
+        backoff = Backoff(FIRST_PAUSE_S, self._broker.reconnect_s)
         while not self._stopping.is_set():
             began_s = time.monotonic()
             try:
@@ -147,9 +148,9 @@ class Link:
                 self._client = None
                 self._failed(one_line(error))
             lasted = time.monotonic() - began_s > STABLE_S
-            # Spread, so that a fleet does not come back to a broker all at once.
-            self._stopping.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311
-            pause_s = FIRST_PAUSE_S if lasted else min(2 * pause_s, self._broker.reconnect_s)
+            self._stopping.wait(backoff.delay_s())
+            if lasted:
+                backoff.reset()
 
     def _session(self) -> None:
         """Connect and serve until the connection is lost."""
@@ -272,8 +273,7 @@ def _password(broker: Broker) -> str | None:
     if broker.username is None:
         raise UserError(f"mqtt {broker.address}: a password_file and no username")
     content = read_bytes(path, limit_bytes=MAX_PASSWORD_BYTES)
-    if path.stat().st_mode & OTHERS:
-        raise UserError(f"{path}: others than its owner may read this password", hint=f"chmod 600 {path}")
+    check_owner_only(path, "read this password")
     try:
         return content.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
