@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgemask_runtime.cameras.jpeg import JpegDecoder
+from edgemask_runtime.cameras.jpeg import JpegDecoder, strict_decoder
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.formats import Format, Pixels, assembled
 from edgemask_runtime.images import in_format, recolour
@@ -20,8 +20,6 @@ MATRICES = {"bt601": "ITU601", "bt709": "ITU709"}
 RANGES = {"limited": "MPEG", "full": "JPEG"}
 UNSPECIFIED = 0
 PLANAR = {"yuyv422": "yuv422p", "nv12": "yuv420p"}
-# Else half a picture is given as a whole one, gray where nothing came.
-STRICT = {"err_detect": "explode"}
 
 
 class Taken(NamedTuple):
@@ -98,9 +96,8 @@ def import_av(what: str) -> Any:
 
 def _alone(stream: Any, av: Any) -> Any:
     """A decoder that outlives the container, for pictures that are read later, from another thread."""
-    decoder = av.CodecContext.create(stream.codec_context.name, "r")
+    decoder = strict_decoder(av, stream.codec_context.name)
     decoder.extradata = stream.codec_context.extradata
-    decoder.options = STRICT
     return decoder
 
 

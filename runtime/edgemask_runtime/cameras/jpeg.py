@@ -28,7 +28,7 @@ class JpegDecoder:
             extra = "v4l2" if frame.colour in SPACES else "video"
             hint = f"pip install 'edgemask-runtime[{extra}]'"
             raise UserError(f"Motion JPEG cannot be decoded to {frame.colour} without {extra}", hint)
-        self._codec: Any = self._av and _codec(self._av)
+        self._codec: Any = self._av and strict_decoder(self._av, "mjpeg")
 
     def decode(self, content: Any) -> Pixels:
         """The JPEG, a buffer of bytes, as the graph's frame; UserError when it is broken."""
@@ -70,11 +70,11 @@ class JpegDecoder:
         return fitted(picture, self._frame)
 
 
-def _codec(av: Any) -> Any:
-    codec = av.CodecContext.create("mjpeg", "r")
-    # Else half a picture is given as a whole one.
-    codec.options = {"err_detect": "explode"}
-    return codec
+def strict_decoder(av: Any, name: str) -> Any:
+    """FFmpeg's decoder of that name: else half a picture is given as a whole one, gray where nothing came."""
+    decoder = av.CodecContext.create(name, "r")
+    decoder.options = {"err_detect": "explode"}
+    return decoder
 
 
 def _imported(name: str) -> Any:
