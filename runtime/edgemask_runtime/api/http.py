@@ -19,6 +19,7 @@ from edgemask_runtime.api.errors import RequestError
 from edgemask_runtime.api.guard import Guard
 from edgemask_runtime.api.oip import HEADER_LENGTH, Buffer, InferRequest, InferResponse, body_limit, decode, encode
 from edgemask_runtime.api.regions import Regions
+from edgemask_runtime.web import PAGE
 
 MAX_IN_FLIGHT = 64
 MAX_IN_FLIGHT_BYTES = 64 << 20
@@ -26,8 +27,6 @@ MAX_IMAGE_BYTES = 16 << 20
 THREADS_PER_MODEL = 2
 # What is smaller is copied into one message, which costs less than another call of the system.
 JOINED_BYTES = 1 << 15
-# The page tells nothing of itself: it asks for the token with which it asks for more.
-OPEN_PATHS = frozenset({"/", "/page.css", "/page.js"})
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -61,7 +60,7 @@ class Api:
         """Answer one request."""
         try:
             headers: dict[bytes, bytes] = dict(scope["headers"])
-            self._guard.check(headers, is_open=scope["path"] in OPEN_PATHS)
+            self._guard.check(headers, is_open=scope["path"] in PAGE)
             named = _infer_target(scope["path"])
             if named is None:
                 await self._other(scope, receive, send)

@@ -17,6 +17,7 @@ from edgemask_runtime.api import control
 from edgemask_runtime.api.errors import RequestError
 from edgemask_runtime.api.oip import MAX_HEADER_BYTES, as_object, parsed
 from edgemask_runtime.errors import UserError
+from edgemask_runtime.web import PAGE
 from edgemask_runtime.web import routes as web
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _versions(path: str, handler: Handler) -> list[tuple[str, str, Handler]]:
 
 # Why this order: a model may be called `stats`, but all models' counts are asked for at that place.
 ROUTES: list[tuple[str, str, Handler]] = [
-    *((path, "GET", web.page) for path in web.PAGE),
+    *((path, "GET", web.page) for path in PAGE),
     ("/status", "GET", web.status),
     ("/metrics", "GET", web.metrics),
     ("/pipelines/{name}/live", "GET", web.live),

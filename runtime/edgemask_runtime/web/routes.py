@@ -12,17 +12,13 @@ from starlette.responses import Response
 
 from edgemask_runtime.api.errors import RequestError
 from edgemask_runtime.api.oip import HEADER_LENGTH
+from edgemask_runtime.web import PAGE
 from edgemask_runtime.web.dashboard import Dashboard
 from edgemask_runtime.web.screen import Screen, Shown
 
 if TYPE_CHECKING:
     from edgemask_runtime.api.http import Api
 
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-}
 WAIT_S = 10.0
 MAX_LOOKING = 8
 # Nothing from elsewhere, and in nobody's frame.
