@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from edgemask_runtime.addresses import SHAPE, Address, is_address
 from edgemask_runtime.archive import NAME
@@ -143,11 +143,38 @@ def check_together(settings: Settings, faults: Faults) -> None:
         _check_known(f"$.pipelines[{index}].model", pipeline.model, [model.name for model in settings.models], faults)
     for name, door in (("http", settings.http), ("grpc", settings.grpc)):
         if door:
-            _check_door(f"$.{name}", door, faults)
+            for fault in door_faults(door):
+                faults.add(f"$.{name}.{fault.field}", fault.problem, allowed=fault.allowed)
     if not settings.models:
         faults.add("$.models", "missing", allowed="at least one [[models]]")
     elif not (settings.pipelines or settings.http or settings.grpc):
         faults.add("$", "nothing to do", allowed="at least one of [[pipelines]], [http] and [grpc]")
+
+
+class DoorFault(NamedTuple):
+    """What a door lacks: the setting, what is there, what may be there, and the same as a sentence."""
+
+    field: str
+    problem: str
+    allowed: str
+    sentence: str
+
+
+def door_faults(door: DoorSettings) -> Iterator[DoorFault]:
+    """Why a door may not open, as far as its settings alone can say; `listen` is an address."""
+    if (door.certificate is None) != (door.private_key is None):
+        lacking, together = "private_key" if door.certificate else "certificate", "certificate and private_key"
+        yield DoorFault(lacking, "missing", f"{together} together", f"{together} come together")
+    if door.client_ca and not door.certificate:
+        allowed = "clients are known by TLS only"
+        yield DoorFault("client_ca", "without a certificate", allowed, f"client_ca without a certificate: {allowed}")
+    if Address.parse(door.listen).is_loopback:
+        return
+    given, away = f"value {door.listen!r}", "away from loopback a server"
+    if not door.certificate:
+        yield DoorFault("listen", given, "loopback, or certificate and private_key", f"{away} needs TLS")
+    if not (door.client_ca or door.token_file):
+        yield DoorFault("listen", given, "loopback, or token_file, or client_ca", f"{away} must know who asks")
 
 
 def rebased(value: T, folder: Path) -> T:
@@ -219,17 +246,3 @@ def _check_names(section: str, names: list[str], faults: Faults) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             faults.add(f"$.{section}[{index}].name", f"value {name!r}", allowed="a name of its own")
-
-
-def _check_door(path: str, door: DoorSettings, faults: Faults) -> None:
-    if (door.certificate is None) != (door.private_key is None):
-        lacking = "private_key" if door.certificate else "certificate"
-        faults.add(f"{path}.{lacking}", "missing", allowed="certificate and private_key together")
-    if door.client_ca and not door.certificate:
-        faults.add(f"{path}.client_ca", "without a certificate", allowed="clients are known by TLS only")
-    if Address.parse(door.listen).is_loopback:
-        return
-    if not door.certificate:
-        faults.add(f"{path}.listen", f"value {door.listen!r}", allowed="loopback, or certificate and private_key")
-    if not (door.client_ca or door.token_file):
-        faults.add(f"{path}.listen", f"value {door.listen!r}", allowed="loopback, or token_file, or client_ca")
