@@ -117,11 +117,12 @@ def _values(manifest: Manifest, rows: Mapping[str, Array]) -> tuple[Quantity, ..
 
 
 def _suspicious(manifest: Manifest, rows: Mapping[str, Array]) -> bool | None:
-    limits = manifest.thresholds
-    if not limits:
-        return None
-    # Written so that NaN is suspicious.
-    return any(not float(np.max(rows[name])) <= limit for name, limit in limits.items())
+    return above(rows, manifest.thresholds) if manifest.thresholds else None
+
+
+def above(rows: Mapping[str, Array], thresholds: Mapping[str, float]) -> bool:
+    """Whether one row's output is above its threshold; written so that NaN is."""
+    return any(not float(np.max(rows[name])) <= limit for name, limit in thresholds.items())
 
 
 def _of_role(manifest: Manifest, rows: Mapping[str, Array], role: OutputRole) -> Array | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
-from edgemask_runtime.engines import ENGINES, Array
+from edgemask_runtime.answers import above
+from edgemask_runtime.engines import ENGINES, Array, engines_for
 from edgemask_runtime.errors import closest
 from edgemask_runtime.manifest import Manifest
 from edgemask_runtime.settings import ModelSettings, PipelineSettings, Settings
@@ -37,14 +36,13 @@ def tightened(pipeline: PipelineSettings, manifest: Manifest) -> Manifest:
 
 def exceeds(outputs: Mapping[str, Array], thresholds: Mapping[str, float]) -> bool:
     """Whether an output of the first row is above its threshold; NaN is."""
-    return any(not float(np.max(outputs[name][0])) <= limit for name, limit in thresholds.items())
+    return above({name: outputs[name][0] for name in thresholds}, thresholds)
 
 
 def _check_model(path: str, model: ModelSettings, manifest: Manifest, faults: Faults) -> None:
     if model.engine is not None and ENGINES[model.engine].format != manifest.model.format:
-        fitting = [name for name, entry in ENGINES.items() if entry.format == manifest.model.format]
         problem = f"value {model.engine!r} does not run {manifest.model.format}"
-        faults.add(f"{path}.engine", problem, allowed=", ".join(fitting))
+        faults.add(f"{path}.engine", problem, allowed=", ".join(engines_for(manifest.model.format)))
 
 
 def _check_pipeline(path: str, pipeline: PipelineSettings, manifest: Manifest, faults: Faults) -> None:

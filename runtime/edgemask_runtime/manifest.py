@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgemask_runtime.archive import MAX_BYTES, NAME, SHA256, FileRecord
-from edgemask_runtime.engines import ENGINES
+from edgemask_runtime.engines import engines_for
 from edgemask_runtime.entropy import GENERATORS
 from edgemask_runtime.errors import closest
 from edgemask_runtime.formats import Format, problems
@@ -246,7 +246,7 @@ def _check_together(manifest: Manifest, faults: Faults) -> None:
 
 
 def _check_engine(manifest: Manifest, faults: Faults) -> None:
-    fitting = [name for name, entry in ENGINES.items() if entry.format == manifest.model.format]
+    fitting = engines_for(manifest.model.format)
     if manifest.engine not in fitting:
         match = closest(manifest.engine, fitting)
         faults.add("$.engine", f"value {manifest.engine!r}", allowed=", ".join(fitting), match=match)

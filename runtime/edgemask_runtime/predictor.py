@@ -13,7 +13,7 @@ import numpy as np
 
 from edgemask_runtime.about import About, Outputs
 from edgemask_runtime.bundle import Bundle, EntropyInput, Manifest, payload_digest
-from edgemask_runtime.engines import ENGINES, Array, Engine, EngineInfo, open_engine
+from edgemask_runtime.engines import ENGINES, Array, Engine, EngineInfo, engines_for, open_engine
 from edgemask_runtime.entropy import draw_seed, expand
 from edgemask_runtime.errors import UserError, unknown
 from edgemask_runtime.formats import Pixels
@@ -116,7 +116,7 @@ def takes_key(manifest: Manifest) -> bool:
 
 def required_key(manifest: Manifest, path: Path | None) -> bytes | None:
     """The key in the file at `path`; None for a bundle that takes none. UserError when one of them lacks the other."""
-    takes = manifest.key if manifest.key and not manifest.key.published else None
+    takes = manifest.key if takes_key(manifest) else None
     if path is None and takes:
         hint = (
             "--key FILE: the key that the model was trained with (`edgemaskd new-key BUNDLE -o FILE` makes a new one)"
@@ -137,8 +137,8 @@ def _chosen_engine(manifest: Manifest, wanted: str | None) -> str:
     if wanted not in ENGINES:
         raise unknown("engine", wanted, ENGINES)
     if ENGINES[wanted].format != manifest.model.format:
-        fitting = [name for name, entry in ENGINES.items() if entry.format == manifest.model.format]
-        raise UserError(f"engine {wanted!r} does not run {manifest.model.format}", hint=f"use {' or '.join(fitting)}")
+        hint = f"use {' or '.join(engines_for(manifest.model.format))}"
+        raise UserError(f"engine {wanted!r} does not run {manifest.model.format}", hint)
     return wanted
 
 

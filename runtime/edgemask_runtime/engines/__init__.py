@@ -91,5 +91,10 @@ def available() -> list[str]:
     return [name for name, entry in ENGINES.items() if _installed(entry)]
 
 
+def engines_for(model_format: str) -> list[str]:
+    """Return the names of the engines that run models of this format."""
+    return [name for name, entry in ENGINES.items() if entry.format == model_format]
+
+
 def _installed(entry: EngineEntry) -> bool:
     return importlib.util.find_spec(entry.package) is not None
