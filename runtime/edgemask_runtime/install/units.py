@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from edgemask_runtime.install import durable
+from edgemask_runtime.install.announcing import announce, silence
 from edgemask_runtime.install.layout import Layout
 
 SYSUSERS = ".sysusers"
@@ -22,10 +23,13 @@ def link_all(layout: Layout) -> None:
         if _is_free(path, layout) and not _points_to(path, target):
             durable.make_folder(path.parent)
             durable.link(path, target)
+    if layout.current.exists():
+        announce(layout)
 
 
 def unlink_all(layout: Layout) -> None:
     """Remove every link of ours."""
+    silence(layout)
     for path in _ours(layout):
         durable.remove(path)
 

@@ -192,4 +192,20 @@ def uninstall(
     typer.echo(as_json({"host": host, "removed": removed}) if json else "\n".join(lines))
 
 
-COMMANDS = (flash, status, logs, rollback, run, uninstall)
+def devices(
+    wait: Annotated[float, typer.Option(min=0.1, max=60, help="Listen for so many seconds.")] = 3.0,
+    interface: Annotated[
+        list[str], typer.Option(help="An address of this machine's, to ask there alone. Repeatable.")
+    ] = [],  # noqa: B006
+    json: Json = False,
+) -> None:
+    """List what announces itself on this network: devices with Edgemask, and hosts that take ssh."""
+    from edgemask.device.discovery import devices as run
+    from edgemask.device.showing import devices_text
+    from edgemask.listing import as_json
+
+    found = run(wait, interface)
+    typer.echo(as_json([one.to_json() for one in found]) if json else devices_text(found))
+
+
+COMMANDS = (flash, status, logs, rollback, run, uninstall, devices)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from edgemask.device.discovery import Found
 from edgemask.device.flash import Plan
 from edgemask.listing import columns
 
@@ -86,6 +87,18 @@ def status_text(host: str, told: Mapping[str, Any]) -> str:
     rows += [("failed", f"{failure['release']} at {failure['at']}: {failure['cause']}")] if failure else []
     rows += [("trouble", trouble) for trouble in told["trouble"]]
     return columns((host, ""), rows)
+
+
+def devices_text(found: Sequence[Found]) -> str:
+    """What announced itself."""
+    if not found:
+        return "nothing announced itself: is it on this network? `ping NAME.local` asks for one by its name"
+    rows = [(one.host, " ".join(one.addresses), _release(one.release), one.destination) for one in found]
+    return columns(("host", "addresses", "runs", "--to"), rows)
+
+
+def _release(told: Mapping[str, str]) -> str:
+    return f"{told.get('release', '?')} {told.get('version', '?')} (serial {told.get('serial', '?')})" if told else "-"
 
 
 def _clock(clock: Mapping[str, Any]) -> str:
