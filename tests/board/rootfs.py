@@ -12,8 +12,8 @@ from .initrd import initrd
 
 PACKAGES = tuple(
     "base-files base-passwd bash coreutils dash grep sed findutils mawk util-linux mount login passwd procps hostname "
-    "gzip tar systemd-sysv udev dbus kmod iproute2 openssh-server sudo python3 can-utils e2fsprogs ca-certificates "
-    "busybox-static".split()
+    "gzip tar systemd-sysv udev dbus kmod iproute2 openssh-server sudo python3 libstdc++6 can-utils e2fsprogs "
+    "ca-certificates busybox-static".split()
 )
 FIRST = ("virtio_pci", "virtio_mmio", "virtio_blk", "ext4")
 LATER = ("virtio_net", "virtio_rng", "vivid", "vcan", "can_raw", "autofs4")
@@ -41,6 +41,7 @@ FILES = {
     "etc/machine-id": "e09fe2a5c0de4a0db0a2d0ed9e3a5c01\n",
     "etc/hosts": "127.0.0.1 localhost board\n",
     "etc/ssh/sshd_config": "UsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nUseDNS no\nMaxSessions 30\n"
+    "LoginGraceTime 0\n"
     "Subsystem sftp /usr/lib/openssh/sftp-server\n",
     "etc/sudoers.d/pi": "pi ALL=(ALL) NOPASSWD: ALL\n",
     **{f"etc/pam.d/common-{kind}": f"{kind} required pam_permit.so\n" for kind in ("auth", "account", "session")},
@@ -53,7 +54,8 @@ FILES = {
     "[Link]\nActivationPolicy=always-up\nRequiredForOnline=no\n",
     "etc/modules-load.d/board.conf": "vivid\ncan_raw\n",
     "etc/modprobe.d/board.conf": "options vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x0\n",
-    # Emulated processors are slow: what takes a second on a board takes minutes here.
+    # Emulated processors are slow: what takes a second on a board may take minutes here.
+    "etc/systemd/system/edgemaskd.service.d/emulated.conf": "[Service]\nTimeoutStartSec=900\nWatchdogSec=300\n",
     "etc/systemd/system.conf.d/board.conf": "[Manager]\nDefaultTimeoutStartSec=600\nDefaultDeviceTimeoutSec=600\n",
     "etc/systemd/journald.conf.d/board.conf": "[Journal]\nStorage=persistent\nSystemMaxUse=32M\n",
 }
