@@ -26,6 +26,14 @@ from .prepared import RUNTIME, enrolled, own_key, signed_release
 
 KEY_LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGr5dEP6T7pDQ3PvxzTMd5qCzK3wWlqQpYkhZmYzOQxu me@pc"
 
+OWN = """schema = 1
+[http]
+listen = "127.0.0.1:8700"
+[[models]]
+name = "tiny"
+bundle = "/opt/edgemask/current/models/tiny.edgemask"
+"""
+
 
 def quiet(step: str, done: int, of: int) -> None:
     """Nobody watches."""
@@ -91,7 +99,7 @@ def test_everything_is_in_the_image(card: Path, release: Release, tmp_path: Path
 
 def test_the_owners_wishes_are_in_it(card: Path, release: Release, tmp_path: Path) -> None:
     (tmp_path / "id.pub").write_text(KEY_LINE + "\n")
-    (tmp_path / "own.toml").write_text("schema = 1\n")
+    (tmp_path / "own.toml").write_text(OWN)
     wishes = Wishes("camera-1", "me", tmp_path / "id.pub", tmp_path / "own.toml")
     made = put(card, release, tmp_path / "out.img", wishes)
     tree = extracted(made, tmp_path)
@@ -100,7 +108,7 @@ def test_the_owners_wishes_are_in_it(card: Path, release: Release, tmp_path: Pat
     assert hosts == ["127.0.0.1\tlocalhost", "::1\t\tlocalhost", "127.0.1.1\tcamera-1"]
     assert (tree / "home/pi/.ssh/authorized_keys").read_text() == KEY_LINE + "\n"
     assert (tree / "etc/sudoers.d/010-edgemask").read_text() == "me ALL=(ALL) NOPASSWD: ALL\n"
-    assert (tree / "etc/edgemask/edgemaskd.toml").read_text() == "schema = 1\n"
+    assert (tree / "etc/edgemask/edgemaskd.toml").read_text() == OWN
     assert on_boot(made, "userconf.txt") == b"me:*\n"
     assert on_boot(made, "ssh") == b""
     root = open_os_image(made).root
@@ -273,6 +281,25 @@ def test_wishes_that_cannot_be_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=reason):
             wishes.check()
     assert "userconf.txt" not in boot_files(Wishes(hostname="camera"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (OWN.replace("/opt/edgemask/current/", ""), r"bundle: value 'models/tiny.edgemask'; allowed: a whole path"),
+        (OWN.replace("tiny.edgemask", "other.edgemask"), "other.edgemask"),
+        (OWN.replace("schema = 1", "schema = 1\nmodel = 1"), "model"),
+        ("schema = ", "own.toml"),
+    ],
+)
+def test_settings_that_no_daemon_would_start_with_are_refused(
+    text: str, reason: str, card: Path, release: Release, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(UserError, match=reason) as caught:
+        put(card, release, tmp_path / "out.img", Wishes(settings=tmp_path / "own.toml"))
+    assert str(tmp_path / "own.toml") in caught.value.message
+    assert not (tmp_path / "out.img").exists()
 
 
 def test_a_user_whom_the_image_keeps_out_is_refused(release: Release, tmp_path: Path) -> None:

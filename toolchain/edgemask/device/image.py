@@ -15,6 +15,7 @@ from edgemask.device import first_start
 from edgemask.device.enrolment import Enrolment
 from edgemask.device.first_start import Wishes
 from edgemask.device.os_image import OsImage, check_fits, open_os_image
+from edgemask.device.own_settings import check_own_settings
 from edgemask.device.unpacking import Progress, is_packed, unpack
 from edgemask.errors import UserError
 from edgemask_runtime.files import replacing
@@ -67,6 +68,8 @@ def prepare(
 ) -> Prepared:
     """Write to `target` what is in `image`, with the release and its first start put in."""
     wishes.check()
+    if wishes.settings is not None:
+        check_own_settings(wishes.settings, release)
     with replacing(target) as file:
         working = Path(file.name)
         with _named_as(image, working):
