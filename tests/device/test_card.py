@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgemask.device.card import Card, Written, flash_card, is_card
+from edgemask.device.card_commands import agreed_serial, ask, check_for_hosts, is_no_host
 from edgemask.device.disk import Consent
 from edgemask.device.enrolment import enrolment_for
 from edgemask.device.first_start import PLACE
@@ -50,6 +54,8 @@ NOBODY = Consent(never)
 )
 def test_words_behind_to(to: str, card: bool) -> None:
     assert is_card(to) == card
+    assert is_no_host(to) == card
+    assert is_no_host("jetson-os")
 
 
 def test_a_disk_is_prepared_written_and_read_back(
@@ -134,3 +140,56 @@ def test_nvidias_commands_are_printed_for_the_module() -> None:
     values = json.loads(json.dumps(help_values(MODULES, "x.release")))
     assert [module["target"] for module in values["modules"]] == [module.target for module in MODULES]
     assert all(module["flash"] for module in values["modules"])
+
+
+def test_yes_needs_the_disks_serial_number() -> None:
+    assert agreed_serial(True, "X1") == "X1"
+    assert agreed_serial(False, None) is None
+    for yes, serial in ((True, None), (False, "X1")):
+        with pytest.raises(UserError, match="come together"):
+            agreed_serial(yes, serial)
+
+
+def test_a_script_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/null").open() as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        with pytest.raises(UserError, match="there is no terminal"):
+            ask("Type sdb")
+
+
+def test_options_of_cards_mean_nothing_to_hosts() -> None:
+    check_for_hosts({"image": None, "in_place": False})
+    with pytest.raises(UserError, match="--in-place is for images and disks"):
+        check_for_hosts({"image": None, "in_place": True})
+
+
+def edgemask(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgemask", "flash", *arguments]
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config")}
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+
+
+def test_the_command_line(make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_tools()
+    own_key(monkeypatch, tmp_path / "config")
+    signed_release(tmp_path / "tiny.release", make_bundle(), "release", target="jetson-thor")
+    make_card(tmp_path / "raspios.img", raspberry_tree(tmp_path / "os"))
+    done = edgemask("tiny.release", "--to", "raspios.img", "--out", "sd.img", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["image"] == "sd.img"
+    assert done.stderr.split() == ["unpack", "put", "in"]
+    assert open_os_image(tmp_path / "sd.img").root.entry(f"{PLACE}/plan.json") is not None
+    shown = edgemask("tiny.release", "--to", "jetson-os", folder=tmp_path)
+    assert "sudo ./l4t_initrd_flash.sh jetson-agx-thor-devkit internal" in shown.stdout
+    for arguments, reason in (
+        (["--to", "raspios.img"], "stays as it is"),
+        (["--to", "raspios.img", "--to", "board"], "one of them at a time"),
+        (["--to", "board", "--out", "sd2.img"], "--out is for images and disks"),
+        (["--to", "raspios.img", "--dry-run"], "--dry-run is for devices"),
+        (["--to", "/dev/edgemask-none", "--yes"], "--yes and --disk-serial come together"),
+    ):
+        refused = edgemask("tiny.release", *arguments, folder=tmp_path)
+        assert refused.returncode == 2
+        assert reason in refused.stderr

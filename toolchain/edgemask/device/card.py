@@ -64,7 +64,7 @@ def is_card(to: str) -> bool:
 def flash_card(release: Release, enrolment: Enrolment, card: Card, progress: Progress) -> Prepared | Written:
     """Prepare the image file, or write it to the disk, prepared; UserError before anything of it is lost."""
     card.wishes.check()
-    if _is_disk(card.to):
+    if is_disk(card.to):
         return _write(release, enrolment, card, progress)
     if card.image is not None:
         raise UserError(f"{card.to}: --image is for disks", f"name the image alone: --to {card.image} --out sd.img")
@@ -72,7 +72,8 @@ def flash_card(release: Release, enrolment: Enrolment, card: Card, progress: Pro
     return prepare(release, enrolment, card.to, target, card.wishes, progress)
 
 
-def _is_disk(path: Path) -> bool:
+def is_disk(path: Path) -> bool:
+    """Whether a path is a block device, or would be one if it were there."""
     try:
         return stat.S_ISBLK(path.stat().st_mode)
     except OSError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgemask.device import card_commands
 from edgemask.device.destination import known_names
 
 if TYPE_CHECKING:
@@ -47,6 +48,14 @@ def flash(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the device, and change nothing.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on to the next device after a failure.")] = False,
+    image: card_commands.Image = None,
+    out: card_commands.Out = None,
+    in_place: card_commands.InPlace = False,
+    hostname: card_commands.Hostname = None,
+    user: card_commands.User = None,
+    ssh_key: card_commands.SshKey = None,
+    disk_serial: card_commands.DiskSerial = None,
+    force_size: card_commands.ForceSize = False,
     yes: Yes = False,
     ssh_config: Config = None,
     json: Json = False,
@@ -54,7 +63,16 @@ def flash(
     """Install a release on devices over ssh; exit 5 where one went back to the version before.
 
     Ctrl-C at any point leaves a device running what it ran; a connection that breaks off lets it come to its end.
+
+    --to sd.img puts it into an image of Raspberry Pi OS, --to /dev/sdX writes such an image to a disk: the board then
+    installs it at its first start. --to jetson-os prints how NVIDIA's system gets onto a Jetson.
     """
+    on_card = {"image": image, "out": out, "in_place": in_place, "hostname": hostname, "user": user}
+    on_card |= {"ssh_key": ssh_key, "disk_serial": disk_serial, "force_size": force_size}
+    if any(map(card_commands.is_no_host, to)):
+        card = card_commands.card_for(to[0], on_card, settings, yes=yes, dry_run=dry_run)
+        return card_commands.flash_here(release, to, card, enrol, allow_dev_key, json)
+    card_commands.check_for_hosts(on_card)
     from edgemask.device.destination import Destination
     from edgemask.device.flash import FlashOptions
     from edgemask.device.flash import flash as run
