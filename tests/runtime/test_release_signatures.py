@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edgemask import signing
+from edgemask import inspect, signing
 from edgemask.cli import app
 from edgemask.errors import UserError
 from edgemask.release_signatures import sign_release, take_signatures, who_signed
@@ -75,9 +75,9 @@ def test_a_release_is_signed_on_another_machine(
     own = key("own")
     sign_release(unsigned, own)
     signed = take_signatures(unsigned, tmp_path / "signature.json")
-    assert [(one.name, one.holds) for one in signed if one.key == own.public.id] == [("own", True)]
-    assert [(one.name, one.holds) for one in signed if one.key == other.public.id] == [(None, None)]
-    assert all(one.holds for one in who_signed(Release.open(unsigned), [other.public]))
+    assert [(one.name, one.good) for one in signed if one.key == own.public.id] == [("own", True)]
+    assert [(one.name, one.good) for one in signed if one.key == other.public.id] == [(None, None)]
+    assert all(one.good for one in who_signed(Release.open(unsigned), [other.public]))
     assert believed(unsigned, own.public)
     assert believed(unsigned, other.public)
 
@@ -94,7 +94,7 @@ def test_a_signature_of_another_release_is_not_taken_in(
     swapped = Release.open(unsigned)
     sign_release(other, own)
     swapped = dataclasses.replace(swapped, signatures=Release.open(other).signatures)
-    assert [one.holds for one in who_signed(swapped)] == [False]
+    assert [one.good for one in who_signed(swapped)] == [False]
 
 
 def test_the_command_line_signs_and_says_who_signed(unsigned: Path, tmp_path: Path) -> None:
@@ -103,12 +103,26 @@ def test_the_command_line_signs_and_says_who_signed(unsigned: Path, tmp_path: Pa
 
     signing.keygen()
     development = signing.development_key()
-    assert "key release, " in edgemask("sign", unsigned)
-    assert "for development: it holds" in edgemask("sign", unsigned, "--key", "development")
+    assert "(release): good" in edgemask("sign", unsigned)
+    assert "(development): good" in edgemask("sign", unsigned, "--key", "development")
     listed = json.loads(edgemask("sign", unsigned, "--json"))
-    assert sorted((one["name"], one["development"], one["holds"]) for one in listed) == [
+    assert sorted((one["name"], one["development"], one["good"]) for one in listed) == [
         ("development", True, True),
         ("release", False, True),
     ]
     edgemask("sign", unsigned, "--key", "development", "--out", tmp_path / "signature.json")
     assert development.public.id in edgemask("sign", unsigned, "--signature", tmp_path / "signature.json")
+
+
+def test_inspect_holds_a_release_to_a_key(unsigned: Path, tmp_path: Path) -> None:
+    own, other = key("own"), key("other")
+    sign_release(unsigned, own)
+    (tmp_path / "theirs.pub").write_bytes(own.public.to_pem())
+    for wanted in ("own", tmp_path / "theirs.pub"):
+        assert [one["good"] for one in inspect(unsigned, wanted)["signatures"]] == [True]
+    with pytest.raises(UserError, match=f"signed by {own.public.id}, which is not enrolled here; .*{other.public.id}"):
+        inspect(unsigned, "other")
+    with pytest.raises(UserError, match="no such public key"):
+        inspect(unsigned, "third")
+    with pytest.raises(UserError, match="only a release is signed"):
+        inspect(tmp_path / "model.onnx", "own")

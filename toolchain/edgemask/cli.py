@@ -110,14 +110,18 @@ def bake(
 
 @app.command()
 def inspect(
-    artefact: Annotated[Path, typer.Argument(help="A model file, baked or not, or a .release.")], json: Json = False
+    artefact: Annotated[Path, typer.Argument(help="A model file, baked or not, or a .release.")],
+    key: Annotated[
+        str | None, typer.Option(help="A public key, NAME.pub, or the name of one of yours, that must have signed it.")
+    ] = None,
+    json: Json = False,
 ) -> None:
     """Walk a file's own graph: its steps, which of them cut the gradient, and the proof; or say what a release is."""
     from edgemask import inspect as run
     from edgemask.listing import as_json, inspection_text
     from edgemask.releasing.showing import FORMAT, inspected_text
 
-    found = run(artefact)
+    found = run(artefact, key)
     text = inspected_text if found["format"] == FORMAT else inspection_text
     typer.echo(as_json(found) if json else text(found))
 

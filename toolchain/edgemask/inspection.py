@@ -8,21 +8,26 @@ from typing import Any
 
 from edgemask.artefact import as_artefact
 from edgemask.baking import Baked
+from edgemask.errors import UserError
 from edgemask.listing import chain_text
 from edgemask.models import METADATA_KEY, Model, read_model
 from edgemask.proof import Proof, prove
 from edgemask.releasing.showing import inspected
+from edgemask.signing import public_key
 from edgemask_runtime.engines import TensorInfo
 from edgemask_runtime.release import SUFFIX
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
+def inspect(path: str | Path, key: str | Path | None = None) -> dict[str, Any]:
     """A model file, baked or not, as plain data: format, inputs, outputs, steps and the proof from its graph.
 
-    A release: what it is, for whom, who signed it, and what in it takes how much.
+    A release: what it is, for whom, who signed it, and what in it takes how much. With `key`, the file or name of a
+    public key, UserError unless that key signed it.
     """
     if Path(path).suffix == SUFFIX:
-        return inspected(Path(path))
+        return inspected(Path(path), None if key is None else public_key(key))
+    if key is not None:
+        raise UserError(f"{path}: only a release is signed", f"name a {SUFFIX} file, or leave --key out")
     model = read_model(Path(path))
     return {"file": str(path), **describe(model, prove(model.graph()))}
 

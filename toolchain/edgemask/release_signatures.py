@@ -17,18 +17,17 @@ from edgemask_runtime.trust.signatures import MAX_SIGNATURES_BYTES, SIGNATURE_FI
 
 @dataclass(frozen=True)
 class Signed:
-    """A signature and whose it is: `holds` is None where the public key is not at hand."""
+    """A signature and whose it is: `good` is None where the public key is not at hand."""
 
     key: str
-    name: str | None
     development: bool
-    holds: bool | None
+    name: str | None
+    good: bool | None
 
     def __str__(self) -> str:
-        name = f"{self.name}, " if self.name else ""
-        kind = " for development" if self.development else ""
-        held = {True: "it holds", False: "IT DOES NOT HOLD", None: "not checked: its public key is not here"}
-        return f"key {name}{self.key}{kind}: {held[self.holds]}"
+        kind = "development key" if self.development else "key"
+        said = {True: "good", False: "NOT of this release", None: "not checked: --key NAME.pub names its public half"}
+        return f"{kind} {self.key}{f' ({self.name})' if self.name else ''}: {said[self.good]}"
 
 
 def who_signed(release: Release, publics: Iterable[PublicKey] = ()) -> list[Signed]:
@@ -58,7 +57,7 @@ def take_signatures(path: Path, file: Path) -> list[Signed]:
     for signature in given.signatures:
         signatures = signatures.with_signature(signature)
     signed = who_signed(Release(release.path, release.manifest, signatures, release.signed))
-    if wrong := [one.key for one in signed if one.holds is False]:
+    if wrong := [one.key for one in signed if one.good is False]:
         hint = f"`edgemask sign` this very release where the key is: --key NAME --out {SIGNATURE_FILE}"
         raise UserError(f"{file}: the signature of key {wrong[0]} is not one of {path}", hint)
     _write(release, signatures)
@@ -67,8 +66,8 @@ def take_signatures(path: Path, file: Path) -> list[Signed]:
 
 def _signed(release: Release, signature: Signature, key: PublicKey | None, own: list[KeyFile]) -> Signed:
     name = next((file.name for file in own if file.public.id == signature.key), None)
-    holds = None if key is None else signature.development == key.development and signature.is_of(release.signed, key)
-    return Signed(signature.key, name, signature.development, holds)
+    good = None if key is None else signature.development == key.development and signature.is_of(release.signed, key)
+    return Signed(signature.key, signature.development, name, good)
 
 
 def _write(release: Release, signatures: Signatures) -> None:

@@ -130,6 +130,15 @@ def sign(signed: bytes, key: SigningKey, signatures: bytes | None = None) -> byt
     return before.with_signature(signature_of(signed, key)).to_bytes()
 
 
+def public_key(key: str | Path) -> PublicKey:
+    """The public key of that name, or in that file."""
+    named = isinstance(key, str) and re.fullmatch(NAME, key) is not None
+    path = keys_folder() / f"{key}.pub" if named else Path(key)
+    if not path.exists():
+        raise UserError(f"{path}: no such public key", "`edgemask keys` lists yours; or name a .pub file")
+    return read_public(path)
+
+
 def key_files() -> list[KeyFile]:
     """The keys in the folder of keys."""
     return list(_key_files())

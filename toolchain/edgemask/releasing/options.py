@@ -10,9 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edgemask.errors import UserError
-from edgemask.signing import NAME, keys_folder
+from edgemask.signing import public_key
 from edgemask_runtime.release import MOMENT, VERSION, KeyChanges, seconds
-from edgemask_runtime.trust import read_public
 from edgemask_runtime.trust.keyring import KEY_ID
 
 DATE = r"\d{4}-\d{2}-\d{2}"
@@ -80,10 +79,7 @@ class ReleaseOptions:
 
 def _public(key: str) -> str:
     """The raw public key of that name or in that file, in base64."""
-    path = keys_folder() / f"{key}.pub" if re.fullmatch(NAME, key) else Path(key)
-    if not path.exists():
-        raise UserError(f"--add-key {key}: {path} is not there", "`edgemask keys` lists yours; or name a .pub file")
-    public = read_public(path)
+    public = public_key(key)
     if public.development:
         raise UserError(f"--add-key {key}: a development key", "devices enrol one with --allow-dev-key, and no release")
     return public.text

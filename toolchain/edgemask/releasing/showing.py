@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgemask.release_signatures import Signed, who_signed
 from edgemask.releasing.making import Released
 from edgemask.releasing.sizes import Sizes, sizes_of
-from edgemask.signing import key_files
 from edgemask_runtime.release import Release, ReleaseManifest, payload_digest
-from edgemask_runtime.trust import PublicKey, Signature
+from edgemask_runtime.trust import Keys, PublicKey, verify
 
 FORMAT = "release"
 
 
-def inspected(path: Path) -> dict[str, Any]:
-    """A release, checked in full, as plain data; its signatures are checked with your keys, which are no device's."""
+def inspected(path: Path, key: PublicKey | None = None) -> dict[str, Any]:
+    """A release, checked in full, as plain data; its signatures are checked with your keys, which are no device's.
+
+    UserError unless `key`, if one is given, signed it.
+    """
     release = Release.open(path)
-    known = {file.public.id: (file.name, file.public) for file in key_files()}
-    signatures = [_signature(one, release.signed, known) for one in release.signatures.signatures]
+    if key:
+        verify(release.signed, release.signatures, Keys().enrol(key, "--key"))
     return {
         "file": str(path),
         "format": FORMAT,
         "bytes": path.stat().st_size,
         **_values(release.manifest),
-        "signatures": signatures,
+        "signatures": [asdict(one) for one in who_signed(release, [key] if key else [])],
     }
 
 
@@ -42,7 +46,7 @@ def inspected_text(found: Mapping[str, Any]) -> str:
         *(f"model   {name}: payload {model['payload']}" for name, model in found["models"].items()),
         *(f"keys    devices add {key}" for key in found["keys"]["add"]),
         *(f"keys    devices revoke {key}" for key in found["keys"]["revoke"]),
-        *(_signature_text(one) for one in found["signatures"]),
+        *(f"signed  by {Signed(**one)}" for one in found["signatures"]),
         f"digest  {found['payload_digest']}",
     ]
     lines += ["not signed: no device takes it; `edgemask sign` signs it"] if not found["signatures"] else []
@@ -99,22 +103,6 @@ def _values(manifest: ReleaseManifest) -> dict[str, Any]:
         "payload_digest": payload_digest(manifest),
         "sizes": sizes_of(manifest).to_json(),
     }
-
-
-def _signature(one: Signature, signed: bytes, known: Mapping[str, tuple[str, PublicKey]]) -> dict[str, Any]:
-    name, key = known.get(one.key, (None, None))
-    return {
-        "key": one.key,
-        "development": one.development,
-        "name": name,
-        "good": one.is_of(signed, key) if key else None,
-    }
-
-
-def _signature_text(one: Mapping[str, Any]) -> str:
-    said = {True: "good", False: "NOT of this release", None: "not checked: not a key of yours"}[one["good"]]
-    kind = "development key" if one["development"] else "key"
-    return f"signed  by {kind} {one['key']}{' (' + one['name'] + ')' if one['name'] else ''}: {said}"
 
 
 def _environments(environments: Mapping[str, Any]) -> Iterable[str]:
