@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ MEMBERS = {
     "swap": "swap space",
 }
 SYSTEM_PLACES = ("/", "/boot", "/boot/efi", "/boot/firmware", "/home", "/usr", "/var", "/nix/store", "[SWAP]")
+SYSTEM_BLOCK = Path("/sys/class/block")
 SUSPICIOUS_BYTES = 256 * 10**9
 LIST = "lsblk -o NAME,SIZE,TYPE,MODEL,SERIAL,TRAN,MOUNTPOINTS shows what is there"
 
@@ -68,8 +70,16 @@ def listed(path: Path) -> Mapping[str, Any]:
     done = run(["lsblk", "--json", "--bytes", "--output", COLUMNS, str(device)])
     if done.returncode != 0:
         raise UserError(f"{path}: lsblk: {said(done)}", LIST)
-    found: Mapping[str, Any] = json.loads(done.stdout)["blockdevices"][0]
-    return found
+    found: dict[str, Any] = json.loads(done.stdout)["blockdevices"][0]
+    return {**found, "serial": found["serial"] or _serial(found["kname"])}
+
+
+def _serial(kernel_name: str) -> str | None:
+    """What the kernel itself tells, where no udev runs that lsblk could ask: containers, rescue systems."""
+    for place in ("serial", "device/serial"):
+        with suppress(OSError):
+            return (SYSTEM_BLOCK / kernel_name / place).read_text().strip() or None
+    return None
 
 
 def chosen_disk(listing: Mapping[str, Any], shown: str, needed_bytes: int, *, any_size: bool = False) -> Disk:
