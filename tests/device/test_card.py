@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from edgemask.cli import app
 from edgemask.device.card import Card, Written, flash_card, is_card
 from edgemask.device.card_commands import agreed_serial, ask, check_for_hosts, is_no_host
 from edgemask.device.disk import Consent
@@ -193,3 +195,9 @@ def test_the_command_line(make_bundle: Any, tmp_path: Path, monkeypatch: pytest.
         refused = edgemask("tiny.release", *arguments, folder=tmp_path)
         assert refused.returncode == 2
         assert reason in refused.stderr
+
+
+def test_models_are_encrypted_by_a_device_that_runs_alone() -> None:
+    done = CliRunner().invoke(app, ["flash", "x.release", "--to", "sd.img", "--encrypt-models"])
+    assert isinstance(done.exception, UserError)
+    assert "is for devices reached over ssh" in done.exception.message

@@ -72,6 +72,14 @@ def test_a_version_that_does_not_run_is_taken_back(far: Far) -> None:
     assert far.runs(1)
 
 
+def test_models_that_cannot_be_encrypted_are_not_installed(far: Far) -> None:
+    """The tiny daemon brings nothing that could encrypt them."""
+    error = failed(far.flash(far.maker.release(1), encrypt_models=True))
+    assert "the models cannot be encrypted: " in error.message
+    assert "No module named 'edgemask_runtime'" in error.message
+    assert far.layout.running() is None
+
+
 @pytest.mark.slow
 def test_an_older_release_is_refused_by_the_device(far: Far) -> None:
     far.flash(far.maker.release(5, min_serial=5))

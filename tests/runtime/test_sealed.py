@@ -244,3 +244,7 @@ def test_models_are_encrypted_from_the_moment_it_is_asked_for(board: Board) -> N
     model = board.layout.slot("a") / MODEL
     model.write_bytes(model.read_bytes()[:-1] + b"?")
     assert f"{MODEL}: not as it was installed" in board.refuses("rollback")
+    # A key that was lost: the same release again makes another one.
+    board.layout.device_key.unlink()
+    assert installed(board, 1)["installed"]["encrypted"]
+    assert board.layout.device_key.read_bytes() != key

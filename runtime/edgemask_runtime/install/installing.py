@@ -41,8 +41,10 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         keys, notes = accept(device.layout, state, release, order)
         for note in notes:
             device.step(note)
-        encrypt = order.encrypt or _is_encrypted(device, state)
-        if _is_current(device, state, release) and encrypt == _is_encrypted(device, state):
+        encrypted = _is_encrypted(device, state)
+        encrypt = order.encrypt or encrypted
+        opens = encrypt == encrypted and (device.layout.device_key.exists() or not encrypted)
+        if _is_current(device, state, release) and opens:
             write_keys(device.layout, keys)
             return _keep_running(device, state)
         to = other(state.current)

@@ -38,6 +38,13 @@ def check_for_hosts(options: Mapping[str, object]) -> None:
         raise UserError(f"--{name.replace('_', '-')} is for images and disks", "--to sd.img, or --to /dev/sdX")
 
 
+def check_for_cards(encrypt_models: bool) -> None:
+    """UserError for what only a running device can do: a card's key would lie beside what it encrypts."""
+    if encrypt_models:
+        hint = "once the board runs: edgemask flash RELEASE --to ssh://user@host --encrypt-models"
+        raise UserError("--encrypt-models is for devices reached over ssh", hint)
+
+
 def card_for(to: str, options: Mapping[str, Any], settings: Path | None, *, yes: bool, dry_run: bool) -> Card:
     """What the options say of a card."""
     from edgemask.device.card import Card, is_disk

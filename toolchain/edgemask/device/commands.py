@@ -46,6 +46,9 @@ def flash(
     allow_dev_key: Annotated[
         bool, typer.Option("--allow-dev-key", help="Let a device trust the key for trials.")
     ] = False,
+    encrypt_models: Annotated[
+        bool, typer.Option("--encrypt-models", help="Encrypt models with a key of the device, from now on.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the device, and change nothing.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on to the next device after a failure.")] = False,
     image: card_commands.Image = None,
@@ -70,6 +73,7 @@ def flash(
     on_card = {"image": image, "out": out, "in_place": in_place, "hostname": hostname, "user": user}
     on_card |= {"ssh_key": ssh_key, "disk_serial": disk_serial, "force_size": force_size}
     if any(map(card_commands.is_no_host, to)):
+        card_commands.check_for_cards(encrypt_models)
         card = card_commands.card_for(to[0], on_card, settings, yes=yes, dry_run=dry_run)
         return card_commands.flash_here(release, to, card, enrol, allow_dev_key, json)
     card_commands.check_for_hosts(on_card)
@@ -79,7 +83,7 @@ def flash(
     from edgemask.device.showing import Steps
     from edgemask.listing import as_json
 
-    options = FlashOptions(settings, enrol, allow_dev_key, dry_run, keep_going, ssh_config, home())
+    options = FlashOptions(settings, enrol, allow_dev_key, encrypt_models, dry_run, keep_going, ssh_config, home())
     steps = Steps()
     outcomes: list[Outcome] = []
     for outcome in run(release, [Destination.parse(text) for text in to], options, steps, _asker(steps, options, yes)):

@@ -25,11 +25,15 @@ Confirm = Callable[["Plan"], bool]
 
 @dataclass(frozen=True)
 class FlashOptions:
-    """How it is to be done; `enrol` is a public key that the device is to trust, `config` stands for ~/.ssh/config."""
+    """How it is to be done; `enrol` is a public key that the device is to trust, `config` stands for ~/.ssh/config.
+
+    `encrypt_models` has the device encrypt them with a key of its own, now and in every update.
+    """
 
     settings: Path | None = None
     enrol: Path | None = None
     allow_dev_key: bool = False
+    encrypt_models: bool = False
     dry_run: bool = False
     keep_going: bool = False
     config: Path | None = None
@@ -171,6 +175,7 @@ def _install(ssh: Ssh, package: Package, plan: Plan, options: FlashOptions, tell
     command = [*runner, "install", paths[package.parcel], "--sha256", package.parcel.sha256]
     if enrol:
         command += ["--enrol", paths[enrol], *(["--allow-dev-key"] if options.allow_dev_key else [])]
+    command += ["--encrypt-models"] if options.encrypt_models else []
     settings = f"{paths[package.settings]}={home.settings}" if package.settings else ""
     told = change_device(ssh, command, tell, root=not facts.writable, python=program, settings=settings)
     inbox.keep([])
