@@ -14,7 +14,9 @@ from edgemask.device.destination import Destination
 from edgemask.device.flash import Outcome, flash
 from edgemask.device.home import WENT_BACK, ask_device
 from edgemask.errors import UserError
+from edgemask.signing import development_key, sign
 from edgemask_runtime.release import Release
+from edgemask_runtime.trust import Signatures
 
 from .far import BOARD, Far, agree, with_python
 from .sshd import needs_sshd
@@ -103,6 +105,19 @@ def test_a_key_that_nobody_here_has(far: Far) -> None:
     error = failed(far.flash(far.maker.release(1), enrol=None))
     assert f"signed by {far.maker.key.id}, whose public key is not here" in error.message
     assert "--enrol NAME.pub" in str(error.hint)
+
+
+def test_a_development_key_only_where_it_is_allowed(far: Far, tmp_path: Path) -> None:
+    """A key of this user's own needs no --enrol."""
+    key = development_key()
+    far.maker.signature = lambda signed: Signatures.from_bytes(sign(signed, key)).signatures[0]  # type: ignore[method-assign]
+    release = far.maker.release(1)
+    error = failed(far.flash(release, enrol=None))
+    assert "signature: a development key" in error.message
+    assert "--allow-dev-key" in str(error.hint)
+    assert not far.layout.root.exists()
+    assert far.flash(release, enrol=None, allow_dev_key=True).error is None
+    assert far.runs(1)
 
 
 def test_a_release_that_is_not_sound_is_refused_before_any_device_is_asked(far: Far) -> None:
