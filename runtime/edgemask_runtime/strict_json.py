@@ -18,6 +18,13 @@ LARGEST_EXACT = 2**53
 SHOWN_FAULTS = 50
 
 
+def known(kind: Any, value: Any) -> Any:
+    """Parsed JSON without the keys that the dataclass does not have: those that a newer version added, where an older
+    one that was gone back to must read what the newer one left."""
+    names = {field.name for field in fields(kind)}
+    return {name: item for name, item in value.items() if name in names} if isinstance(value, dict) else value
+
+
 class Faults:
     """The faults of one document, in the order they were met."""
 

@@ -93,11 +93,13 @@ class Board:
     layout: Layout
     manager: Manager
     maker: Maker
+    steady_s: float = 0.0
 
     def run(self, *arguments: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a verb; killed at the step `at`, or on a disk that is full from the step -`at` on."""
         command = [sys.executable, str(HERE / "installer.py"), str(self.folder), str(at), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=self.maker.env)
+        env = {**self.maker.env, "TESTS_STEADY_S": str(self.steady_s)}
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
 
     def install(self, release: Path, *more: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run("install", release, "--enrol", self.maker.public, *more, at=at)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CHANGES = {"os.rename", "os.mkdir", "os.symlink", "os.remove", "os.rmdir", "os.chmod", "subprocess.Popen"}
+STEADY_S = float(os.environ.get("TESTS_STEADY_S", "0"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -53,7 +54,7 @@ def main(folder: str, at: str, *arguments: str) -> int:
     layout = Layout(Path(folder, "root"), Path(folder, "system"))
     steps = Steps(folder, abs(int(at)), full=int(at) < 0)
     sys.addaudithook(steps)
-    code = cli.main(list(arguments), layout=layout, services=lambda: Far(f"{folder}/manager"), steady_s=0.0)
+    code = cli.main(list(arguments), layout=layout, services=lambda: Far(f"{folder}/manager"), steady_s=STEADY_S)
     print(f"steps={steps.count}")
     return code
 

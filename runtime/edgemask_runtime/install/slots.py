@@ -12,7 +12,7 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.files import read_bytes
 from edgemask_runtime.install import durable
 from edgemask_runtime.release import MANIFEST, SETTINGS, ReleaseManifest
-from edgemask_runtime.strict_json import Faults, parse, structure
+from edgemask_runtime.strict_json import Faults, known, parse, structure
 
 COMPLETE = "complete.json"
 VENV = "venv"
@@ -80,7 +80,7 @@ class Slot:
         try:
             text = read_bytes(self.folder / COMPLETE, limit_bytes=MAX_TEXT_BYTES).decode()
             faults = Faults(COMPLETE)
-            completed: Completed | None = structure(Completed, parse(text, COMPLETE), "$", faults)
+            completed: Completed | None = structure(Completed, known(Completed, parse(text, COMPLETE)), "$", faults)
             return completed if completed and not faults and completed.release == self.digest() else None
         except (UserError, UnicodeDecodeError):
             return None

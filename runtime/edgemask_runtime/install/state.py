@@ -10,7 +10,7 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.files import read_bytes
 from edgemask_runtime.install import durable
 from edgemask_runtime.install.layout import Layout, SlotName
-from edgemask_runtime.strict_json import LARGEST_EXACT, Faults, between, parse, structure
+from edgemask_runtime.strict_json import LARGEST_EXACT, Faults, between, known, parse, structure
 
 MAX_BYTES = 1 << 16
 HINT = "`edgemask-device recover` makes it anew from what the slots hold"
@@ -57,7 +57,7 @@ def read_state(layout: Layout) -> State:
         return State()
     where, faults = str(layout.state), Faults(str(layout.state))
     try:
-        state: State | None = structure(State, parse(_text(layout), where), "$", faults)
+        state: State | None = structure(State, known(State, parse(_text(layout), where)), "$", faults)
     except UserError as error:
         raise UserError(error.message, HINT) from error
     if state is None or faults:

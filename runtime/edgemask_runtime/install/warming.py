@@ -9,6 +9,7 @@ import os
 import pwd
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,18 @@ def warm_up(layout: Layout, slot: Slot, tell: Callable[[str], None]) -> Warm:
     settings = layout.settings if owners_settings(layout) else slot.settings
     command = [str(slot.programs / "edgemaskd"), "warm-up", str(settings), "--slot", str(slot.folder), "--json"]
     user = _user() if layout.system == Path("/") and os.geteuid() == 0 else None
-    with credentials(layout, user) as key, subprocess.Popen(command, **_as_daemon(layout, user, key)) as process:
-        try:
-            last = _listen(process, tell)
-            errors = process.stderr.read() if process.stderr else ""
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode or last is None:
-        said = errors.strip()[-ERROR_CHARS:] or f"exit code {process.returncode}"
-        raise UserError(f"the warm-up failed: {said.removeprefix('error: ')}")
+    # Why a file: engines may say more than a pipe takes while nobody reads it.
+    with tempfile.TemporaryFile("w+", errors="replace") as errors, credentials(layout, user) as key:
+        with subprocess.Popen(command, stderr=errors, **_as_daemon(layout, user, key)) as process:
+            try:
+                last = _listen(process, tell)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode or last is None:
+            errors.seek(0)
+            said = errors.read().strip()[-ERROR_CHARS:] or f"exit code {process.returncode}"
+            raise UserError(f"the warm-up failed: {said.removeprefix('error: ')}")
     faults = Faults("edgemaskd warm-up")
     warm: Warm | None = structure(Warm, last, "$", faults)
     if warm is None or faults:
@@ -68,7 +71,6 @@ def _as_daemon(layout: Layout, user: pwd.struct_passwd | None, key: dict[str, st
         "env": {**os.environ, "STATE_DIRECTORY": str(layout.data), **key},
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
         "text": True,
         "errors": "replace",
         "preexec_fn": lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
