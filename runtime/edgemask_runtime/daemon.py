@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         "check": _check,
         "warm-up": _warm_up,
         "cameras": _cameras,
+        "bench": _bench,
         "dbc": _dbc,
         "new-key": _new_key,
     }
@@ -77,6 +78,19 @@ def _cameras(bundle: Path | None, fps: float | None, as_json: bool) -> None:
     print(found.to_json() if as_json else found)
 
 
+def _bench(bundle: Path, runs: int, threads: int, as_json: bool) -> None:
+    """Time a bundle's model on this machine."""
+    # Why here: nothing else needs it.
+    from edgemask_runtime.service import engine_cache
+    from edgemask_runtime.timing import as_text, time_model
+
+    opened = open_stored(bundle)
+    manifest = opened.manifest
+    cache = engine_cache() if "tensorrt" in manifest.providers else None
+    told = time_model(manifest, opened.read(manifest.model.file), runs, threads, cache=cache)
+    print(json.dumps(told) if as_json else as_text(told))
+
+
 def _dbc(bundle: Path, output: Path) -> None:
     """Write what a bundle may send on a CAN bus, for the tools of whoever receives it."""
     # Why here: it needs cantools.
@@ -107,6 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     dbc = commands.add_parser("dbc", help="write the DBC of what a bundle may send on a CAN bus")
     dbc.add_argument("bundle", type=Path, help="the .edgemask file")
     dbc.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write the DBC")
+    bench = commands.add_parser("bench", help="time a bundle's model on this machine, step by step")
+    bench.add_argument("bundle", type=Path, help="the .edgemask file")
+    bench.add_argument("--runs", type=_count, default=200, metavar="N", help="inferences (default 200)")
+    bench.add_argument("--threads", type=_count, default=1, metavar="N", help="threads of the engine (default 1)")
+    bench.add_argument("--json", action="store_true", dest="as_json", help="one JSON object")
     check = commands.add_parser("check", help="read device settings and their bundles, and start nothing")
     check.add_argument("settings", type=Path, help="a .toml or .json file")
     cameras = commands.add_parser(

@@ -218,10 +218,10 @@ def model_options(model: ModelSettings, manifest: Manifest) -> ModelOptions:
     given = {item.name: getattr(model, item.name) for item in dataclasses.fields(model)}
     if "tensorrt" not in manifest.providers:
         return ModelOptions(**given)
-    return ModelOptions(**given, start_limit_s=BUILD_LIMIT_S, cache=_engine_cache())
+    return ModelOptions(**given, start_limit_s=BUILD_LIMIT_S, cache=engine_cache())
 
 
-def _engine_cache() -> Path | None:
+def engine_cache() -> Path | None:
     """Where what was built is kept: in the folder that systemd gives the daemon."""
     folder = os.environ.get(STATE_FOLDER, "").partition(":")[0]
     if not folder:

@@ -32,7 +32,7 @@ class OnnxruntimeEngine:
         if preserve_all_tensors:
             raise UserError(f"{name} keeps no intermediate tensors", hint="add them to the graph's outputs")
         source = model if isinstance(model, bytes) else str(model)
-        self._session, provider = open_session(source, _options(threads), providers or (CPU,), cache)
+        self._session, provider = open_session(source, session_options(threads), providers or (CPU,), cache)
         self.info = EngineInfo(name, onnxruntime.__version__, provider)
         self.inputs = tuple(map(_describe, self._session.get_inputs()))
         self.outputs = tuple(map(_describe, self._session.get_outputs()))
@@ -51,7 +51,8 @@ class OnnxruntimeEngine:
         raise UserError(f"{self.info.name} keeps no intermediate {name!r}", hint="add it to the graph's outputs")
 
 
-def _options(threads: int) -> Any:
+def session_options(threads: int) -> Any:
+    """How sessions run here, wherever they are made."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -20,6 +20,7 @@ def _names(incomplete: str) -> list[str]:
     return [name for name in known_names() if name.startswith(incomplete)]
 
 
+FILES = (".onnx", ".tflite", ".edgemask", ".release")
 HOST = "A device: ssh://user@host:port, user@host, or a name in ~/.ssh/config."
 Host = Annotated[str, typer.Argument(help=HOST, autocompletion=_names)]
 Config = Annotated[Path | None, typer.Option("--ssh-config", help="A configuration of ssh instead of ~/.ssh/config.")]
@@ -214,6 +215,31 @@ def uninstall(
     typer.echo(as_json({"host": host, "removed": removed}) if json else "\n".join(lines))
 
 
+def bench(
+    what: Annotated[
+        str, typer.Argument(help=f"A baked file, a bundle or a release, here; or {HOST}", autocompletion=_names)
+    ],
+    runs: Annotated[int, typer.Option(min=10, help="So many inferences.")] = 200,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    yes: Yes = False,
+    ssh_config: Config = None,
+    json: Json = False,
+) -> None:
+    """Time a model and each step of its chain, on this machine, or on a device while its service stands still."""
+    from edgemask.benching import bench_device, bench_file
+    from edgemask.device.showing import bench_text
+    from edgemask.listing import as_json
+
+    file = Path(what)
+    if file.exists() or file.suffix in FILES:
+        told = bench_file(file, runs, threads)
+    elif yes or confirmed(f"{what}: stop its daemon for as long as this takes?"):
+        told = bench_device(what, runs, threads, ssh_config, home())
+    else:
+        return
+    typer.echo(as_json(told) if json else "\n\n".join(map(bench_text, told)))
+
+
 def devices(
     wait: Annotated[float, typer.Option(min=0.1, max=60, help="Listen for so many seconds.")] = 3.0,
     interface: Annotated[
@@ -230,4 +256,4 @@ def devices(
     typer.echo(as_json([one.to_json() for one in found]) if json else devices_text(found))
 
 
-COMMANDS = (flash, status, logs, rollback, run, uninstall, devices)
+COMMANDS = (flash, status, logs, rollback, run, uninstall, bench, devices)

@@ -103,10 +103,11 @@ def _checked(ssh: Ssh, done: Done) -> Done:
     raise kind(*_said(ssh, done))
 
 
-def require_installed(ssh: Ssh, facts: Facts) -> None:
-    """UserError where nothing is installed."""
+def require_installed(ssh: Ssh, facts: Facts) -> dict[str, Any]:
+    """The manifest of what is installed; UserError where nothing is."""
     if facts.installed is None:
         raise _nothing(ssh)
+    return facts.installed
 
 
 def _nothing(ssh: Ssh) -> UserError:

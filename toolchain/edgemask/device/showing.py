@@ -89,6 +89,37 @@ def status_text(host: str, told: Mapping[str, Any]) -> str:
     return columns((host, ""), rows)
 
 
+def bench_text(told: Mapping[str, Any]) -> str:
+    """A model's times, step by step, with a bar for each step's part and the target's goal beside the whole."""
+    machine, latency, watched = told["machine"], told["latency"], told["profiled"]
+    where = machine["board"] or machine["processor"]
+    steps = [*([{"step": "drawing entropy", **told["entropy"]}] if told["entropy"] else []), *told["steps"]]
+    largest = max((step["median_ms"] for step in steps), default=0.0) or 1.0
+    rows = [(one["step"], *_times(one), "#" * round(WIDTH * max(0.0, one["median_ms"]) / largest)) for one in steps]
+    rows += [("all, in those runs", *_times(watched), "")] if watched else []
+    rows.append(("all", *_times(latency), _goal(latency["median_ms"], told["budget_ms"])))
+    lines = [f"{told['model']} for {told['target']} on {told['engine']} ({told['provider']})"]
+    lines.append(f"{where}, {machine['processors']} processors, load {machine['load']}, {machine['system']}")
+    return "\n".join([*lines, "", columns(("step", "median ms", "p99 ms", ""), rows), "", _how(told)])
+
+
+def _times(row: Mapping[str, Any]) -> tuple[str, str]:
+    return f"{row['median_ms']:9.3f}", "-" if row["p99_ms"] is None else f"{row['p99_ms']:9.3f}"
+
+
+def _goal(median_ms: float, budget_ms: int | None) -> str:
+    return "" if budget_ms is None else f"{median_ms / budget_ms:.1%} of the target's goal, {budget_ms} ms a frame"
+
+
+def _how(told: Mapping[str, Any]) -> str:
+    found = {
+        "profiler": "steps by ONNX Runtime's profiler, in runs of their own, which it makes slower: compare both `all`",
+        "prefixes": "steps are the differences of the graph cut behind each of them; near 0 is within their noise",
+    }
+    how = found.get(told["how"], f"steps are not told: {told['how'].removeprefix('none: ')}")
+    return f"n = {told['runs']}, {told['threads']} threads; {how}"
+
+
 def devices_text(found: Sequence[Found]) -> str:
     """What announced itself."""
     if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ UNIT = "edgemaskd.service"
 USER = "edgemask"
 Say = Callable[[str], None]
 """Takes a line that the device printed."""
+Commands = Callable[[dict[str, Any]], Iterable[list[str]]]
+"""What is to be run on a device that has this release installed."""
 
 
 def status(host: str, config: Path | None = None, home: Home | None = None) -> dict[str, Any]:
@@ -62,22 +64,37 @@ def run(host: str, say: Say, config: Path | None = None, home: Home | None = Non
     The service stands still meanwhile, and runs again afterwards if it did before, whatever became of the connection.
     """
     there = home or Home()
-    with _changing(host, config, there) as (ssh, root):
-        program = [there.of("edgemaskd"), "run", there.settings]
-        with ssh.start(["python3", "-c", source("foreground"), UNIT, USER, *program], root=root) as channel:
-            try:
-                for line in channel.lines():
-                    say(line)
-            except KeyboardInterrupt:
-                channel.offer(b"stop\n")
-                for line in channel.lines():
-                    say(line)
-                channel.finish()
-                raise
-            done = channel.finish()
-            for line in done.err.splitlines():
-                say(line)
-            return done.code
+    program = [there.of("edgemaskd"), "run", there.settings]
+    return by_hand(Destination.parse(host), lambda _: [program], say, config, there)
+
+
+def by_hand(to: Destination, commands: Commands, say: Say, config: Path | None, home: Home) -> int:
+    """Run programs on the device as its service would, one after the other; the exit code of the first that fails."""
+    with Ssh(to, config) as ssh:
+        facts = ask_facts(ssh, home.root)
+        for command in commands(require_installed(ssh, facts)):
+            script = ["python3", "-c", source("foreground"), UNIT, USER, *command]
+            with ssh.start(script, root=not facts.writable) as channel:
+                code = _to_its_end(channel, say)
+            if code:
+                return code
+    return 0
+
+
+def _to_its_end(channel: Channel, say: Say) -> int:
+    try:
+        for line in channel.lines():
+            say(line)
+    except KeyboardInterrupt:
+        channel.offer(b"stop\n")
+        for line in channel.lines():
+            say(line)
+        channel.finish()
+        raise
+    done = channel.finish()
+    for line in done.err.splitlines():
+        say(line)
+    return done.code
 
 
 @contextmanager
