@@ -99,6 +99,14 @@ def test_what_fails_its_warm_up_never_runs(board: Board) -> None:
     assert "warm-up" in board.status()["failure"]["cause"]
 
 
+def test_a_release_without_the_daemon_is_refused(board: Board) -> None:
+    board.installed(1)
+    done = board.install(board.maker.write(2, {WHEEL: wheel_of({"other.py": ""})}))
+    assert done.returncode == 2
+    assert "the release brings no `edgemaskd`" in done.stderr
+    assert board.check() == 1
+
+
 def test_a_first_install_that_fails_leaves_nothing_that_runs(board: Board) -> None:
     done = board.install(board.maker.release(1, "crash"))
     assert done.returncode == 5

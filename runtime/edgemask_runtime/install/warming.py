@@ -31,6 +31,8 @@ def warm_up(layout: Layout, slot: Slot, tell: Callable[[str], None]) -> Warm:
     """Run the slot's models once and return what was found; UserError with what the daemon said."""
     settings = layout.settings if owners_settings(layout) else slot.settings
     command = [str(slot.programs / "edgemaskd"), "warm-up", str(settings), "--slot", str(slot.folder), "--json"]
+    if not Path(command[0]).exists():
+        raise UserError("the release brings no `edgemaskd`: none of its wheels has it", "build the release again")
     user = _user() if layout.system == Path("/") and os.geteuid() == 0 else None
     # Why a file: engines may say more than a pipe takes while nobody reads it.
     with tempfile.TemporaryFile("w+", errors="replace") as errors, credentials(layout, user) as key:
