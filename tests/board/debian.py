@@ -42,15 +42,15 @@ def cached(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def unpack(packages: tuple[str, ...], arch: str, tree: Path) -> None:
+def unpack(packages: tuple[str, ...], arch: str, tree: Path, suite: str = SUITE) -> None:
     """The packages and all that they depend on, from the mirror that apt is set up with, as files in `tree`."""
     if os.geteuid() != 0:
         pytest.skip(
             "a root file system with its owners and rights is made by root: run this as root, or in a container"
         )
     asked = [tool("mmdebstrap"), "--quiet", "--variant=extract", f"--architectures={arch}"]
-    source = f"deb {_mirror()} {SUITE} main"
-    subprocess.run([*asked, f"--include={','.join(packages)}", SUITE, str(tree), source], check=True, timeout=1800)
+    source = f"deb {_mirror()} {suite} main"
+    subprocess.run([*asked, f"--include={','.join(packages)}", suite, str(tree), source], check=True, timeout=1800)
 
 
 def _mirror() -> str:

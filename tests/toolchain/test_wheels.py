@@ -9,11 +9,13 @@ import hashlib
 import importlib.metadata
 import io
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy
 import pytest
 import tomllib
 from packaging.requirements import Requirement
@@ -22,8 +24,9 @@ from packaging.utils import parse_wheel_filename
 
 import edgemask_runtime
 from edgemask.errors import UserError
-from edgemask.target import find_target
-from edgemask.wheels import Pin, fetching, lock_for, pinned_pythons, runtime_wheel, wheels_for
+from edgemask.target import Target, find_target, targets, versions
+from edgemask.wheels import Pin, fetching, glibc_for, lock_for, pinned_pythons, runtime_wheel, wheels_for
+from edgemask.wheels.glibc import newest, wanted_glibc
 from edgemask.wheels.lock import read_lock
 from edgemask.wheels.own import find_runtime, from_checkout, from_installed, wheel_of
 from edgemask.wheels.store import cache
@@ -167,6 +170,37 @@ def a_wheel(folder: Path) -> tuple[Path, Pin]:
         archive.writestr("thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
         archive.writestr("thing-1.0.dist-info/RECORD", "")
     return path, Pin("thing", "1.0", hashlib.sha256(path.read_bytes()).hexdigest(), ("base",))
+
+
+@pytest.mark.parametrize("board", targets().values(), ids=lambda board: board.name)
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_every_systems_glibc_has_what_the_wheels_ask_for(board: Target, form: str) -> None:
+    extras = board.extras(form, ("images", "grpc", "video"))  # type: ignore[arg-type]
+    for system in board.systems if board.arch != "any" else ():
+        wanted = [pin.glibc for pin in fetching.pins_for(board, system.python, extras) if pin.glibc]
+        assert max(map(versions, wanted)) <= versions(system.glibc), system
+    assert versions(glibc_for(board, extras)) >= (2, 28)
+
+
+def test_a_wheel_asks_for_what_its_libraries_name(tmp_path: Path) -> None:
+    """readelf is the oracle: of a library of NumPy's, and of one whose name alone is a library's."""
+    if (readelf := shutil.which("readelf")) is None:
+        pytest.skip("readelf is missing: install binutils")
+    [library, *_] = Path(numpy.__file__).parent.glob("_core/_multiarray_umath*.so")
+    told = subprocess.run([readelf, "--version-info", library], capture_output=True, text=True, check=True).stdout
+    minors = [int(minor) for minor in re.findall(r"Name: GLIBC_2\.(\d+)", told)]
+    wheel = tmp_path / "thing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(library, "thing/library.so.1")
+        archive.writestr("thing/text.so", "\0GLIBC_2.99\0")
+    assert wanted_glibc(wheel) == f"2.{max(minors)}"
+
+
+def test_a_wheel_without_libraries_asks_for_no_glibc(tmp_path: Path) -> None:
+    wheel, _ = a_wheel(tmp_path)
+    assert wanted_glibc(wheel) is None
+    assert newest([None, "2.9", None]) == "2.17"
+    assert newest(["2.28", None, "2.34", "2.4"]) == "2.34"
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.13"])

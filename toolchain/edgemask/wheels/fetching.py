@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgemask.errors import UserError, one_line
 from edgemask.target import Target
+from edgemask.wheels.glibc import newest
 from edgemask.wheels.lock import Pin, lock_for
 from edgemask.wheels.store import cache, keep, kept, workspace
 
@@ -34,8 +35,8 @@ def wheels_for(
     Packages that come from the board's own system are left out. What is not in the cache is fetched, unless `offline`.
     `progress` is told each package that is being fetched. Every wheel's digest is compared with the lock's, each time.
     """
-    arch = platform.machine() if target.arch == "any" else target.arch
-    pins = lock_for(arch, python, set(wanted) - set(target.packages.system))
+    arch = arch_of(target)
+    pins = pins_for(target, python, wanted)
     found = {pin: kept(pin) for pin in pins}
     missing = [pin for pin, path in found.items() if path is None]
     if missing and offline:
@@ -43,6 +44,22 @@ def wheels_for(
     if missing:
         found |= fetch(missing, arch, python, progress)
     return sorted((path for path in found.values() if path), key=lambda path: path.name)
+
+
+def glibc_for(target: Target, wanted: Iterable[str] = ()) -> str:
+    """The oldest glibc ("2.34") that all those wheels run with, whatever their names promise."""
+    extras = set(wanted)
+    return newest(pin.glibc for python in target.pythons for pin in pins_for(target, python, extras))
+
+
+def pins_for(target: Target, python: str, wanted: Iterable[str]) -> tuple[Pin, ...]:
+    """What `wheels_for` gives, as it is pinned."""
+    return lock_for(arch_of(target), python, set(wanted) - set(target.packages.system))
+
+
+def arch_of(target: Target) -> str:
+    """The target's architecture: this machine's, where any will do."""
+    return platform.machine() if target.arch == "any" else target.arch
 
 
 def fetch(pins: Sequence[Pin], arch: str, python: str, progress: Progress = lambda _: None) -> dict[Pin, Path]:

@@ -13,21 +13,24 @@ from edgemask.target import targets_folder
 BASE = "base"
 LOCK = re.compile(r"(?P<arch>[a-z0-9_]+)-cp3(?P<minor>\d+)\.txt")
 _LINE = re.compile(
-    r"(?P<name>[a-z0-9-]+)==(?P<version>[\w.]+) --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<groups>[a-z0-9 ]+)"
+    r"(?P<name>[a-z0-9-]+)==(?P<version>[\w.]+) --hash=sha256:(?P<sha256>[0-9a-f]{64})"
+    r"  # (?P<groups>[a-z0-9 ]+)(; glibc (?P<glibc>2\.[0-9]+))?"
 )
 
 
 @dataclass(frozen=True)
 class Pin:
-    """One wheel. `groups`: `base`, or the extras of edgemask-runtime that need it."""
+    """One wheel. `groups`: `base`, or the extras of edgemask-runtime that need it; `glibc`: what its libraries ask for."""
 
     name: str
     version: str
     sha256: str
     groups: tuple[str, ...]
+    glibc: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}=={self.version} --hash=sha256:{self.sha256}  # {' '.join(self.groups)}"
+        needs = f"; glibc {self.glibc}" if self.glibc else ""
+        return f"{self.name}=={self.version} --hash=sha256:{self.sha256}  # {' '.join(self.groups)}{needs}"
 
 
 def pinned_pythons(arch: str) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ def read_lock(file: Traversable) -> tuple[Pin, ...]:
 def _pin(line: str, where: str) -> Pin:
     if not (match := _LINE.fullmatch(line)):
         raise UserError(f"{where}: not NAME==VERSION --hash=sha256:...  # GROUPS", "make the locks anew: make locks")
-    return Pin(match["name"], match["version"], match["sha256"], tuple(match["groups"].split()))
+    return Pin(match["name"], match["version"], match["sha256"], tuple(match["groups"].split()), match["glibc"])
 
 
 def _folder() -> Traversable:

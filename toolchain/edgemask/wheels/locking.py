@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from edgemask.errors import UserError, run_main
-from edgemask.wheels.fetching import GLIBC_MINOR, run_pip
+from edgemask.wheels.fetching import run_pip
+from edgemask.wheels.glibc import newest, wanted_glibc
 from edgemask.wheels.lock import BASE, Pin
 from edgemask.wheels.store import keep, sha256_of, workspace
 from edgemask_runtime.files import write_atomic
@@ -93,7 +94,8 @@ class Resolver:
 
     def _pin(self, name: str, groups: Mapping[str, set[str]]) -> Pin:
         named = (BASE,) if name in groups[BASE] else tuple(group for group in groups if name in groups[group])
-        return Pin(name, self.versions[name], sha256_of(self._wheel(name)), named)
+        wheel = self._wheel(name)
+        return Pin(name, self.versions[name], sha256_of(wheel), named, wanted_glibc(wheel))
 
 
 def main() -> int:
@@ -101,8 +103,9 @@ def main() -> int:
     for arch in ARCHITECTURES:
         for python in PYTHONS:
             path = FOLDER / f"{arch}-cp{python.replace('.', '')}.txt"
-            about = f"# {arch}, CPython {python}, glibc 2.{GLIBC_MINOR} or later. Made by `make locks`: do not edit.\n"
             pins = Resolver(arch, python).lock()
+            glibc = newest(pin.glibc for pin in pins)
+            about = f"# {arch}, CPython {python}, glibc {glibc} or later. Made by `make locks`: do not edit.\n"
             write_atomic(path, (about + "".join(f"{pin}\n" for pin in pins)).encode())
             print(f"{path.relative_to(ROOT)}: {len(pins)} wheels")
     return 0
