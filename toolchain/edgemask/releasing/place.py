@@ -11,8 +11,7 @@ from typing import Literal, cast
 
 from edgemask.models import Format
 from edgemask.target import Target
-from edgemask.wheels import runtime_wheel, wheels_for
-from edgemask.wheels.fetching import GLIBC_MINOR
+from edgemask.wheels import glibc_for, runtime_wheel, wheels_for
 from edgemask_runtime.release import WHEELS, Environment
 
 Arch = Literal["aarch64", "x86_64"]
@@ -50,7 +49,7 @@ def place_of(
     }
     engines = {target.engines.onnx if form == "onnx" else target.engines.tflite for form in forms}
     system = tuple(sorted(engines & set(target.packages.system)))
-    return Place(_arch(target), target.boards, f"2.{GLIBC_MINOR}", wheels, system)
+    return Place(_arch(target), target.boards, glibc_for(target, wanted), wheels, system)
 
 
 def _arch(target: Target) -> Arch:

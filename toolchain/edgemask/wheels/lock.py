@@ -20,7 +20,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class Pin:
-    """One wheel. `groups`: `base`, or the extras of edgemask-runtime that need it; `glibc`: what its libraries ask for."""
+    """One wheel. `groups`: `base`, or extras of edgemask-runtime that need it; `glibc`: what its libraries ask for."""
 
     name: str
     version: str
