@@ -49,7 +49,7 @@ def answers() -> dict[str, Any]:
         found[path.stem] = {
             "engine": str(engine.info),
             "probe": replay(manifest, engine, bundle.evidence, path.name),
-            "labels": [predictor.read(predictor.predict(face[None])).top[0].index for face in faces],
+            "labels": [predictor.predict(face[None]).read().top[0].index for face in faces],
         }
     return found
 

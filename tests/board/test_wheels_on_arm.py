@@ -73,7 +73,7 @@ def here(work: Path, labelled: tuple[np.ndarray, np.ndarray]) -> dict[str, list[
     found = {}
     for path in sorted((work / "bundles").iterdir()):
         predictor = Predictor.open(Bundle.open(path))
-        found[path.stem] = [predictor.read(predictor.predict(face[None])).top[0].index for face in labelled[0]]
+        found[path.stem] = [predictor.predict(face[None]).read().top[0].index for face in labelled[0]]
     return found
 
 
