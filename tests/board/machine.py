@@ -41,11 +41,14 @@ class Board:
         self.boot_files = boot or (*rootfs.boot_files(), "console=ttyAMA0 quiet panic=-1")
         folder.mkdir(parents=True, exist_ok=True)
         self.disk, self.console, self.ssh_config = folder / "disk.qcow2", folder / "console.log", folder / "ssh_config"
+        self.socket = folder / "line"
         self.port, self.http_port = _free_port(), _free_port()
         self.machine: subprocess.Popen[bytes] | None = None
+        self.line: subprocess.Popen[bytes] | None = None
         backing = str(disk or rootfs.disk())
-        asked = [tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, str(self.disk)]
-        subprocess.run(asked, check=True)
+        if not self.disk.exists():
+            made = ["-q", "-f", "qcow2", "-F", "raw", "-b", backing, str(self.disk)]
+            subprocess.run([tool("qemu-img"), "create", *made], check=True)
         self._write_ssh_config()
 
     def power_on(self) -> None:
@@ -66,6 +69,7 @@ class Board:
             assert self.machine is not None
             assert self.machine.poll() is None, self.console.read_text(errors="replace")[-3000:]
             if self._answers() and self.run("true", check=False).returncode == 0:
+                self._keep_a_line()
                 return time.monotonic() - begun
             time.sleep(1)
         raise TimeoutError(f"no login within {timeout_s} s:\n{self.console.read_text(errors='replace')[-3000:]}")
@@ -77,23 +81,21 @@ class Board:
 
     def cut_power(self) -> None:
         """What an unplugged cable does: nothing in the machine hears of it."""
-        if self.machine is not None:
-            self.machine.send_signal(signal.SIGKILL)
-            self.machine.wait()
-            self.machine = None
+        self._gone()
 
     def shut_down(self) -> None:
         """Power off in order, so that all is on the disk."""
         assert self.machine is not None
         self.run("systemctl", "poweroff", check=False)
         self.machine.wait(timeout=BOOT_S)
-        self.machine = None
+        self._gone()
 
     def run(
         self, *command: str, check: bool = True, timeout_s: float = ASK_S, user: str = "root", data: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the board; each argument arrives as it is."""
-        asked = ["ssh", "-F", str(self.ssh_config), f"{user}@board", shlex.join(command)]
+        shared = ["-S", str(self.socket)] if user == "root" else []
+        asked = ["ssh", "-F", str(self.ssh_config), *shared, f"{user}@board", shlex.join(command)]
         done = subprocess.run(asked, capture_output=True, text=True, timeout=timeout_s, input=data)
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -119,6 +121,25 @@ class Board:
         drive = f"if=none,id=d,file={self.disk},format=qcow2,cache=writeback"
         devices = ["-drive", drive, "-device", "virtio-blk-pci,drive=d", "-device", "virtio-rng-pci"]
         return [*devices, "-netdev", f"user,id=n,restrict=on,{forwards}", "-device", "virtio-net-pci,netdev=n,romfile="]
+
+    def _keep_a_line(self) -> None:
+        """One connection for all that root runs, for a handshake takes an emulated processor seconds."""
+        command = [tool("setpriv"), "--pdeathsig", "KILL", tool("ssh"), "-F", str(self.ssh_config), "-MNT"]
+        self.line = subprocess.Popen(
+            [*command, "-S", str(self.socket), "root@board"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _gone(self) -> None:
+        """What is left to do when the machine has no power any more."""
+        for process in (self.machine, self.line):
+            if process is not None:
+                process.kill()
+                process.wait()
+        self.machine = self.line = None
+        self.socket.unlink(missing_ok=True)
 
     def _answers(self) -> bool:
         """Whether sshd says its first word; the emulator itself takes every connection."""
