@@ -141,6 +141,20 @@ class TestRefused:
         assert "signature" in device.flash(forged, code=2)
 
 
+class TestPower:
+    """The emulator is killed: nothing on the board hears of it."""
+
+    @pytest.mark.parametrize(("step", "serials"), [("unpack", {FIRST}), ("switch", {FIRST, NEXT})])
+    def test_it_comes_back_serving(self, device: Device, step: str, serials: set[int]) -> None:
+        device.cut_at(device.update(NEXT), step)
+        device.boot()
+        told = device.serving()
+        device.say(f"cut during {step}: serves serial {told['installed']['serial']};", json.dumps(told["failure"]))
+        device.say(device.board.journal("edgemask-recover").strip())
+        assert told["installed"]["serial"] in serials
+        assert device.answers(2)
+
+
 class TestUpdates:
     """From one version to the next, and back."""
 
@@ -164,24 +178,6 @@ class TestUpdates:
         status = device.serving()
         assert status["installed"]["serial"] == NEXT
         assert f"(serial {LATER})" in status["failure"]["release"]
-
-
-class TestPower:
-    """The emulator is killed: nothing on the board hears of it."""
-
-    @pytest.mark.parametrize(("step", "serials"), [("unpack", {NEXT}), ("switch", {NEXT, LATER})])
-    def test_it_comes_back_serving(self, device: Device, step: str, serials: set[int]) -> None:
-        device.cut_at(device.update(LATER), step)
-        device.boot()
-        told = device.serving()
-        device.say(f"cut during {step}: serves serial {told['installed']['serial']};", json.dumps(told["failure"]))
-        device.say(device.board.journal("edgemask-recover").strip())
-        assert told["installed"]["serial"] in serials
-        assert device.answers(2)
-
-    def test_then_the_update_succeeds(self, device: Device) -> None:
-        device.flash(device.update(LATER))
-        assert device.serving()["installed"]["serial"] == LATER
 
 
 def _dbc(release: Path, folder: Path) -> Path:
