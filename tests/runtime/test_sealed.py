@@ -248,3 +248,19 @@ def test_models_are_encrypted_from_the_moment_it_is_asked_for(board: Board) -> N
     board.layout.device_key.unlink()
     assert installed(board, 1)["installed"]["encrypted"]
     assert board.layout.device_key.read_bytes() != key
+
+
+def test_a_rollback_to_plain_models_does_not_end_their_encryption(board: Board) -> None:
+    installed(board, 1)
+    installed(board, 2, "--encrypt-models")
+    assert board.run("rollback").returncode == 0
+    board.manager.becomes("active")
+    assert not board.status()["installed"]["encrypted"]
+    assert installed(board, 3)["installed"]["encrypted"]
+    assert models_of(board)["b"] == MAGIC
+    # As it is where the state was lost, too: whatever slot tells of it is believed.
+    assert board.run("rollback").returncode == 0
+    board.manager.becomes("active")
+    board.layout.state.unlink()
+    assert board.run("recover").returncode == 0
+    assert installed(board, 4)["installed"]["encrypted"]

@@ -41,8 +41,8 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         keys, notes = accept(device.layout, state, release, order)
         for note in notes:
             device.step(note)
-        encrypted = _is_encrypted(device, state)
-        encrypt = order.encrypt or encrypted
+        encrypted = state.current is not None and device.slot(state.current).is_encrypted()
+        encrypt = order.encrypt or state.encrypt
         opens = encrypt == encrypted and (device.layout.device_key.exists() or not encrypted)
         if _is_current(device, state, release) and opens:
             write_keys(device.layout, keys)
@@ -109,12 +109,6 @@ def _keep_running(device: Device, state: State) -> dict[str, Any]:
         device.services.restart()
         pass_gate(device.services, before.run, _door(device.slot(current)), device.step, steady_s=device.steady_s)
     return slot_summary(device.layout, state, current)
-
-
-def _is_encrypted(device: Device, state: State) -> bool:
-    """Whether the models of the version that runs are encrypted."""
-    completed = device.slot(state.current).completed() if state.current else None
-    return completed is not None and bool(completed.sealed)
 
 
 def _prepare(device: Device, state: State, release: Release, to: SlotName, *, encrypt: bool) -> State:

@@ -57,7 +57,8 @@ def _found(device: Device) -> State:
     current, previous = (*whole, None, None)[:2]
     if current is None or not device.layout.current.is_symlink():
         return State()
-    return State(floor=device.slot(current).manifest().min_serial, current=current, previous=previous)
+    encrypt = any(device.slot(name).is_encrypted() for name in whole)
+    return State(floor=device.slot(current).manifest().min_serial, current=current, previous=previous, encrypt=encrypt)
 
 
 def _mend_current(device: Device, state: State, done: list[str], *, boot: bool) -> State:

@@ -85,6 +85,11 @@ class Slot:
         except (UserError, UnicodeDecodeError):
             return None
 
+    def is_encrypted(self) -> bool:
+        """Whether its models lie there encrypted."""
+        completed = self.completed()
+        return completed is not None and bool(completed.sealed)
+
     def digest(self) -> str:
         """The sha256 of its release.json, which names all else."""
         return hashlib.sha256(self._signed()).hexdigest()

@@ -39,7 +39,8 @@ class Failure:
 @dataclass(frozen=True)
 class State:
     """What was last known to be well. `floor` is the lowest serial that may be installed, `newest_time` a second that
-    has passed for certain: the date of the newest release that ever ran here."""
+    has passed for certain: the date of the newest release that ever ran here, `encrypt` that every release's models are
+    to be encrypted, whatever those of the one that runs are."""
 
     schema: Literal[1] = 1
     floor: int = field(default=0, metadata=between(0, LARGEST_EXACT))
@@ -49,6 +50,7 @@ class State:
     newest_time: int = field(default=0, metadata=between(0, LARGEST_EXACT))
     since: str | None = None
     failure: Failure | None = None
+    encrypt: bool = False
 
 
 def read_state(layout: Layout) -> State:

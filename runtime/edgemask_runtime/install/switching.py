@@ -78,7 +78,8 @@ def _passed(device: Device, state: State, to: SlotName, *, fresh: bool) -> State
     floor, newest = max(state.floor, manifest.min_serial), newest_after(state.newest_time, manifest)
     pending = Pending(to, state.current, fresh, True) if fresh else None
     made = replace(state, floor=floor, newest_time=newest, current=to, previous=state.current, pending=pending)
-    return write_state(device.layout, replace(made, since=clock.text(), failure=None))
+    encrypt = state.encrypt or device.slot(to).is_encrypted()
+    return write_state(device.layout, replace(made, since=clock.text(), failure=None, encrypt=encrypt))
 
 
 def finish(device: Device, state: State) -> State:
