@@ -133,6 +133,17 @@ def test_a_second_release_replaces_the_first(card: Path, release: Release, tmp_p
     assert (tree / "etc/hostname").read_text() == "second\n"
 
 
+def test_an_image_of_a_board_in_use_is_refused(release: Release, tmp_path: Path) -> None:
+    """Its first start would do nothing: a release is installed already."""
+    needs_tools()
+    tree = raspberry_tree(tmp_path / "os")
+    (tree / "opt/edgemask").mkdir(parents=True)
+    (tree / "opt/edgemask/state.json").write_text("{}")
+    with pytest.raises(UserError, match="Edgemask is installed in it already"):
+        put(make_card(tmp_path / "sd.img", tree), release, tmp_path / "out.img")
+    assert not (tmp_path / "out.img").exists()
+
+
 def test_gpt_is_as_good(release: Release, tmp_path: Path) -> None:
     needs_tools()
     card = make_card(tmp_path / "sd.img", raspberry_tree(tmp_path / "os", python="3.13", glibc="2.41"), table="gpt")

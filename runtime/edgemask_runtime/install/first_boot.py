@@ -1,14 +1,13 @@
 """The first install on a board whose card came with a release: `edgemask flash RELEASE --to sd.img` put it there.
 
 Its unit starts it at every boot until the plan is gone, and the plan goes last: a power cut, a full disk or a daemon
-that does not come up is tried again at the next boot. What happens stands in the journal and, for whoever puts the card
-into a PC, in a file on the boot partition.
+that does not come up is tried again at the next boot. Once anything is installed, by whatever way, it has nothing to do
+any more. What happens stands in the journal and, for whoever puts the card into a PC, in a file on the boot partition.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import IO
 
 from edgemask_runtime.errors import UserError, run_main
+from edgemask_runtime.install.card import PLAN, forget_card
+from edgemask_runtime.install.layout import Layout
+from edgemask_runtime.install.state import read_state
 from edgemask_runtime.strict_json import Faults, parse, structure
 
-FOLDER = Path("/var/lib/edgemask-first-boot")
-PLAN, LOG = "plan.json", "edgemask-first-boot.txt"
-UNIT = "edgemask-first-boot.service"
-UNITS = Path("/etc/systemd/system")
+LOG = "edgemask-first-boot.txt"
 BOOT_FOLDERS = (Path("/boot/firmware"), Path("/boot"))
 INSTALL = (sys.executable, "-m", "edgemask_runtime.install", "install")
 Tell = Callable[[str], None]
@@ -51,32 +50,45 @@ class Plan:
         return plan
 
 
-def carry_out(
-    folder: Path, boot: Path | None, *, command: Sequence[str] = INSTALL, units: Path = UNITS, clock: bool = True
-) -> int:
-    """Install what lies in `folder`, and clear up behind a success; the installer's exit code."""
+def carry_out(layout: Layout, boot: Path | None, *, command: Sequence[str] = INSTALL, clock: bool = True) -> int:
+    """Install what the card brought, and clear up behind a success; the installer's exit code."""
     with ExitStack() as stack:
         tell = _teller(stack, boot)
         tell("edgemask: first start of this card")
         try:
-            plan = Plan.read(folder / PLAN)
+            plan = Plan.read(layout.card / PLAN)
+            code = 0 if _is_over(layout, tell) else _carry_out(plan, layout, command, tell, clock=clock)
         except UserError as error:
             tell(f"failed: {error.message}; {error.hint}")
             return error.exit_code
-        if clock:
-            _advance_clock(plan.prepared, tell)
-        code = _install([*command, *plan.install], folder, tell)
         if code != 0:
             tell(f"failed with exit code {code}; it is tried again at the next start")
             return code
-        _clear_up(folder, units)
-        tell("done: the release is installed and runs; `edgemask status HOST` on your PC shows it")
+        # Why no error: the next start sees that it is over.
+        with suppress(OSError):
+            forget_card(layout)
+        tell("done: a release is installed; `edgemask status HOST` on your PC shows it")
     return 0
+
+
+def _is_over(layout: Layout, tell: Tell) -> bool:
+    """Whether a release got through its gate here since the card was prepared: this one, cut off behind it, or one that
+    came by another way, which the card's must not replace."""
+    if read_state(layout).current is None:
+        return False
+    tell("a release is installed here already: that of the card is not needed any more")
+    return True
+
+
+def _carry_out(plan: Plan, layout: Layout, command: Sequence[str], tell: Tell, *, clock: bool) -> int:
+    if clock:
+        _advance_clock(plan.prepared, tell)
+    return _install([*command, *plan.install], layout.card, tell)
 
 
 def main() -> None:
     """What the unit runs."""
-    sys.exit(run_main(lambda: carry_out(FOLDER, next(filter(os.path.ismount, BOOT_FOLDERS), None))))
+    sys.exit(run_main(lambda: carry_out(Layout(), next(filter(os.path.ismount, BOOT_FOLDERS), None))))
 
 
 def _teller(stack: ExitStack, boot: Path | None) -> Tell:
@@ -116,19 +128,6 @@ def _install(command: Sequence[str], folder: Path, tell: Tell) -> int:
         for line in process.stdout or ():
             tell(line.rstrip("\n"))
     return process.returncode
-
-
-def _clear_up(folder: Path, units: Path) -> None:
-    """The plan first, and durably: without it the unit starts no more, whatever else is left behind."""
-    (folder / PLAN).unlink()
-    place = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(place)
-    finally:
-        os.close(place)
-    for unit in (units / "multi-user.target.wants" / UNIT, units / UNIT):
-        unit.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

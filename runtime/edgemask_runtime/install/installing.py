@@ -9,6 +9,7 @@ from typing import Any
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import clock
+from edgemask_runtime.install.card import forget_card
 from edgemask_runtime.install.gate import pass_gate
 from edgemask_runtime.install.layout import SlotName, other
 from edgemask_runtime.install.lock import locked
@@ -46,12 +47,15 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         opens = encrypt == encrypted and (device.layout.device_key.exists() or not encrypted)
         if _is_current(device, state, release) and opens:
             write_keys(device.layout, keys)
-            return _keep_running(device, state)
+            running = _keep_running(device, state)
+            _forget_card(device, order)
+            return running
         to = other(state.current)
         check_space(release, device.slot(to))
         state = _prepare(device, state, release, to, encrypt=encrypt)
         write_keys(device.layout, keys)
         switched = switch(device, state, to, _door(device.slot(to)), fresh=True)
+        _forget_card(device, order)
         return slot_summary(device.layout, switched, to)
 
 
@@ -72,6 +76,15 @@ def rollback(device: Device) -> dict[str, Any]:
         device.step("warm-up")
         warm = warm_up(device.layout, slot, device.step)
         return slot_summary(device.layout, switch(device, state, to, warm.door, fresh=False), to)
+
+
+def _forget_card(device: Device, order: Order) -> None:
+    """The card's own release must not come again after this one."""
+    try:
+        forget_card(device.layout, running=order.release)
+    except OSError as error:
+        # The release is installed and stays; the card's start sees that, too, and does nothing.
+        device.step(f"what the card brought stays: {error}")
 
 
 def _check_digest(order: Order) -> None:

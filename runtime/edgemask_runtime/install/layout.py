@@ -78,6 +78,11 @@ class Layout:
         return self.system / "var/lib/edgemask"
 
     @property
+    def card(self) -> Path:
+        """What a card brought that was prepared with a release, until its first start is over."""
+        return self.system / "var/lib/edgemask-first-boot"
+
+    @property
     def runtime(self) -> Path:
         """The daemon's sockets."""
         return self.system / "run/edgemask"

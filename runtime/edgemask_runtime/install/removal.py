@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgemask_runtime.install import durable
+from edgemask_runtime.install.card import forget_card
 from edgemask_runtime.install.lock import locked
 from edgemask_runtime.install.switching import Device
 from edgemask_runtime.install.units import unlink_all
@@ -21,6 +22,7 @@ def uninstall(device: Device, *, purge: bool = False) -> list[str]:
     """
     layout = device.layout
     with locked(layout, "uninstall"):
+        forget_card(layout)
         device.services.stop()
         unlink_all(layout)
         device.services.reload()

@@ -19,6 +19,7 @@ from edgemask.device.os_image import OsImage
 from edgemask.errors import UserError
 
 PLACE = "/var/lib/edgemask-first-boot"
+STATE = "/opt/edgemask/state.json"
 UNIT = "edgemask-first-boot.service"
 UNITS = "/etc/systemd/system"
 LOG = "edgemask-first-boot.txt"
@@ -31,6 +32,8 @@ Description=Install the Edgemask release that came with this card
 ConditionPathExists={place}/plan.json
 # The system partition grows at the first start, and the install needs the room.
 After=systemd-growfs-root.service rpi-resize.service resize2fs_once.service local-fs.target
+# What a power cut left of an install comes into order first.
+After=edgemask-recover.service
 
 [Service]
 # Why not oneshot: nothing else at boot has to wait for it.

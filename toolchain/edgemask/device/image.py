@@ -77,6 +77,7 @@ def prepare(
             file.flush()
             system = open_os_image(working)
             check_fits(system, release)
+            _check_fresh(system)
             _put_in(system, release, enrolment, wishes, progress)
     text = f"{release.manifest.name} {release.manifest.version} (serial {release.manifest.serial})"
     return Prepared(target, system.title, text, enrolment.key.id)
@@ -99,6 +100,13 @@ def _put_in(system: OsImage, release: Release, enrolment: Enrolment, wishes: Wis
         system.boot.write(name, data)
     system.root.check()
     progress("put in", 1, 1)
+
+
+def _check_fresh(system: OsImage) -> None:
+    """A first start does nothing where a release is installed already."""
+    if system.root.entry(first_start.STATE) is not None:
+        text = f"{system.path}: Edgemask is installed in it already"
+        raise UserError(text, "take a fresh image of Raspberry Pi OS, or flash the running board: --to ssh://user@host")
 
 
 def _check_room(system: OsImage, on_root: int, on_boot: int) -> None:
