@@ -27,6 +27,7 @@ SHA256 = r"[0-9a-f]{64}"
 MAX_BYTES = 1 << 31
 MAX_TEXT_BYTES = 1 << 24
 MAX_ENTRIES = 4096
+MAX_DIRECTORY_BYTES = 1 << 20
 EARLIEST, LATEST = 315532800, 4354819198
 REGULAR_FILE = 0o100644
 UNIX, VERSION = 3, 20
@@ -75,12 +76,12 @@ class Archive:
         """The error that says why the archive cannot be used."""
         return broken(self._path, self._kind, reason)
 
-    def text(self, name: str) -> str:
+    def text(self, name: str, *, limit_bytes: int = MAX_TEXT_BYTES) -> str:
         """An entry's text; UserError where it is missing, no UTF-8 or larger than a text may be."""
         if name not in self.names:
             raise self.broken(f"{name} is missing")
-        if self._zip.getinfo(name).file_size > MAX_TEXT_BYTES:
-            raise self.broken(f"{name} is larger than {MAX_TEXT_BYTES} bytes")
+        if self._zip.getinfo(name).file_size > limit_bytes:
+            raise self.broken(f"{name} is larger than {limit_bytes} bytes")
         try:
             return self._zip.read(name).decode()
         except UnicodeDecodeError as error:
@@ -131,6 +132,8 @@ class Archive:
 
     def _check_entries(self) -> None:
         entries = self._zip.infolist()
+        if len(entries) > MAX_ENTRIES:
+            raise self.broken(f"it has more than {MAX_ENTRIES} entries")
         for entry in entries:
             problem = _problem(entry, self._kind.names)
             if problem:
@@ -199,7 +202,7 @@ def _check_end(file: IO[bytes], path: Path, kind: Kind) -> None:
     if len(tail) < END.size or not tail[-END.size :].startswith(END_MAGIC) or tail.startswith(LOCATOR_MAGIC):
         raise broken(path, kind, "it does not end as one does: the file is incomplete, or another kind of file")
     _, _, _, _, count, directory_bytes, _, _ = END.unpack(tail[-END.size :])
-    if count > MAX_ENTRIES or directory_bytes > MAX_TEXT_BYTES:
+    if count > MAX_ENTRIES or directory_bytes > MAX_DIRECTORY_BYTES:
         raise broken(path, kind, f"it has more than {MAX_ENTRIES} entries")
 
 

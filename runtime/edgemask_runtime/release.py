@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -20,10 +20,12 @@ from edgemask_runtime.archive import NAME, SHA256, Archive, FileRecord, Kind, fi
 from edgemask_runtime.files import replacing
 from edgemask_runtime.strict_json import LARGEST_EXACT, Faults, Rule, between, matching, parse, structure
 from edgemask_runtime.trust.keyring import KEY_BYTES, KEY_ID, decoded
-from edgemask_runtime.trust.signatures import SIGNATURE_FILE, Signatures
+from edgemask_runtime.trust.signatures import MAX_SIGNATURES_BYTES, SIGNATURE_FILE, Signatures
 
 SUFFIX = ".release"
 MANIFEST = "release.json"
+MAX_MANIFEST_BYTES = 1 << 20
+"""Some 6,000 files: what no signature was checked of yet must not fill a board's memory."""
 SETTINGS, SBOM, DBC, EVIDENCE = "settings.toml", "sbom.cdx.json", "edgemask.dbc", "evidence.json"
 MODELS, WHEELS, UNITS = "models/", "wheels/", "units/"
 BUNDLE_MANIFEST = "manifest.json"
@@ -37,6 +39,9 @@ KIND = Kind(
     "release", f"{FOLDERS}?{PART}", "`edgemask build RECIPE --target T` makes one", "copy it again or build it again"
 )
 INNER = Kind("bundle", NAME, "", HINT)
+
+Believe = Callable[[bytes, Signatures], object]
+"""Raises UserError unless the signatures of release.json's bytes will do."""
 
 
 def seconds(moment: str) -> int:
@@ -147,16 +152,22 @@ class Release:
     signed: bytes
 
     @classmethod
-    def open(cls, path: Path | str) -> Release:
-        """Check the whole archive and return it; UserError names the faulty file and what to do."""
+    def open(cls, path: Path | str, believe: Believe | None = None) -> Release:
+        """Check the whole archive and return it; UserError names the faulty file and what to do.
+
+        `believe` is asked before anything in release.json is looked at.
+        """
         where = Path(path)
         with open_archive(where, KIND) as archive:
             archive.check_canonical()
-            text = archive.text(MANIFEST)
+            text = archive.text(MANIFEST, limit_bytes=MAX_MANIFEST_BYTES)
+            signed = archive.text(SIGNATURE_FILE, limit_bytes=MAX_SIGNATURES_BYTES)
+            signatures = Signatures.from_bytes(signed.encode(), f"{where}: {SIGNATURE_FILE}")
+            if believe:
+                believe(text.encode(), signatures)
             manifest = ReleaseManifest.from_json(text, f"{where}: {MANIFEST}")
             if manifest.to_json() != text:
                 raise archive.broken(f"{MANIFEST} says what it says in another way than releases do")
-            signatures = Signatures.from_bytes(archive.text(SIGNATURE_FILE).encode(), f"{where}: {SIGNATURE_FILE}")
             archive.check_files(manifest.files, {MANIFEST, SIGNATURE_FILE})
             for model in manifest.models.values():
                 _check_payload(archive, model, where)

@@ -8,12 +8,14 @@ import re
 import types
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from edgemask_runtime.errors import UserError, closest
 
 SHOWN_CHARS = 60
+PATH_CHARS = 200
 LARGEST_EXACT = 2**53
 SHOWN_FAULTS = 50
 
@@ -26,14 +28,23 @@ def known(kind: Any, value: Any) -> Any:
 
 
 class Faults:
-    """The faults of one document, in the order they were met."""
+    """The faults of one document, in the order they were met; all are counted, as many are kept as are shown."""
 
     def __init__(self, where: str) -> None:
         self._where = where
         self._lines: list[str] = []
+        self._count = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether one more would only be counted."""
+        return self._count >= SHOWN_FAULTS
 
     def add(self, path: str, problem: str, *, allowed: str | None = None, match: str | None = None) -> None:
         """Note one fault: where it is, what is there, what may be there, and the nearest allowed word."""
+        self._count += 1
+        if self._count > SHOWN_FAULTS:
+            return
         parts = [f"{self._where}: {path}: {problem}"]
         parts += [f"allowed: {allowed}"] if allowed else []
         parts += [f"did you mean {match!r}?"] if match else []
@@ -41,12 +52,12 @@ class Faults:
 
     def error(self, hint: str) -> UserError:
         """Return one error with all the faults."""
-        more = len(self._lines) - SHOWN_FAULTS
-        lines = self._lines[:SHOWN_FAULTS] + ([f"... and {more} more"] if more > 0 else [])
+        more = self._count - len(self._lines)
+        lines = self._lines + ([f"... and {more} more"] if more > 0 else [])
         return UserError("\n".join(lines), hint)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return self._count
 
 
 def parse(text: str, where: str, hint: str | None = None) -> Any:
@@ -82,9 +93,10 @@ def structure(kind: Any, value: Any, path: str, faults: Faults) -> Any:
 def _structure_dataclass(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     if not isinstance(value, dict):
         return _wrong(value, path, faults, "an object")
-    hints, known, before = get_type_hints(kind), {field.name: field for field in fields(kind)}, len(faults)
+    hints, known, before = _hints(kind), {field.name: field for field in fields(kind)}, len(faults)
     for name in sorted(value.keys() - known.keys()):
-        faults.add(f"{path}.{name}", "unknown key", allowed=", ".join(known), match=closest(name, known))
+        match = None if faults.enough else closest(name, known)
+        faults.add(_below(path, name), "unknown key", allowed=", ".join(known), match=match)
     for name in sorted(known.keys() - value.keys()):
         if known[name].default is MISSING and known[name].default_factory is MISSING:
             faults.add(f"{path}.{name}", "missing")
@@ -150,7 +162,7 @@ def _structure_dict(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     if not isinstance(value, dict):
         return _wrong(value, path, faults, "an object")
     item = get_args(kind)[1]
-    return {name: structure(item, entry, f"{path}.{name}", faults) for name, entry in value.items()}
+    return {name: structure(item, entry, _below(path, name), faults) for name, entry in value.items()}
 
 
 STRUCTURES: dict[Any, Callable[[Any, Any, str, Faults], Any]] = {
@@ -168,16 +180,38 @@ def _no_path(value: Any, path: str, faults: Faults) -> None:
 
 def _wrong(value: Any, path: str, faults: Faults, allowed: str, match: str | None = None) -> None:
     # Why default: TOML has dates, which JSON has not.
-    shown = json.dumps(value, default=str)
-    shown = shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}..."
+    shown = "" if faults.enough else _short(json.dumps(value, default=str))
     faults.add(path, f"value {shown}", allowed=allowed, match=match)
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
+
+
+def _below(path: str, name: str) -> str:
+    # Why short: the path is made for every value below it, and a key may be as long as the document.
+    return f"{path}.{name if len(name) <= PATH_CHARS else _short(name)}"
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"repeated key {next(name for name in names if names.count(name) > 1)!r}")
-    return dict(pairs)
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError(f"repeated key {_short(_repeated(pairs))!r}")
+    return made
+
+
+def _repeated(pairs: list[tuple[str, Any]]) -> str:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            break
+        seen.add(name)
+    return name
 
 
 def _no_constant(name: str) -> float:

@@ -118,6 +118,17 @@ def test_what_is_no_plain_archive_is_refused(data: bytes, reason: str) -> None:
         content_of(data)
 
 
+def test_a_directory_that_lies_about_its_length_is_refused() -> None:
+    """zipfile reads all the records that the directory's bytes hold, whatever their number is said to be."""
+    many = {str(n).translate({48 + d: 97 + d for d in range(10)}): b"" for n in range(5000)}
+    commented = [(odd(name, comment=b"x" * 60_000), b"") for name in "abcdefghijklmnopqrst"]
+    for data in (packed(many), by_zipfile(*commented)):
+        end = bytearray(data[-22:])
+        struct.pack_into("<2H", end, 8, 7, 7)
+        with pytest.raises(UserError, match="more than 4096"):
+            content_of(data[:-22] + bytes(end))
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_one_name_is_one_entry() -> None:
     with pytest.raises(UserError, match="two entries have the same name"):

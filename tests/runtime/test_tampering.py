@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import io
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from hypothesis import strategies as st
 from edgemask_runtime.archive import file_records, pack
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install.layout import Layout
+from edgemask_runtime.install.state import State
+from edgemask_runtime.install.trusting import Order, accept
 from edgemask_runtime.release import MANIFEST, Release, ReleaseManifest
 from edgemask_runtime.trust import Accepted, Facts, Keys, PublicKey, Signature, Signatures, check
 from edgemask_runtime.trust.signatures import DOMAINS, SIGNATURE_FILE
@@ -52,8 +55,12 @@ Entries = dict[str, bytes]
 def signed(manifest: ReleaseManifest, private: Ed25519PrivateKey = PRIVATE, named: str = KEY.id) -> Entries:
     """The two entries that make a release of files."""
     content = manifest.to_json().encode()
+    return {MANIFEST: content, SIGNATURE_FILE: signature_of(content, private, named)}
+
+
+def signature_of(content: bytes, private: Ed25519PrivateKey, named: str) -> bytes:
     made = base64.b64encode(private.sign(DOMAINS["ed25519"] + content)).decode()
-    return {MANIFEST: content, SIGNATURE_FILE: Signatures(signatures=(Signature(named, "ed25519", made),)).to_bytes()}
+    return Signatures(signatures=(Signature(named, "ed25519", made),)).to_bytes()
 
 
 def packed(entries: Entries) -> bytes:
@@ -342,7 +349,7 @@ def forgeries(maker: Maker) -> Iterator[tuple[str, bytes, str]]:
     yield "under the key's id", packed(good | evil | signed(restated, stranger, maker.key.id)), "is not one of this"
     yield "unsigned", packed(good | {SIGNATURE_FILE: Signatures().to_bytes()}), "the release is not signed"
     yield "replayed", packed(older), "its serial is 2; this device takes 3 or above"
-    yield "replayed manifest", packed(good | {MANIFEST: older[MANIFEST]}), "does not have the"
+    yield "replayed manifest", packed(good | {MANIFEST: older[MANIFEST]}), "is not one of this"
     yield "swapped signature", packed(good | {SIGNATURE_FILE: older[SIGNATURE_FILE]}), "is not one of this"
     yield "path traversal", packed(good | {"wheels/../../../evil": b"x"}), "unsafe name"
     link = zipfile.ZipInfo(UNIT)
@@ -362,3 +369,43 @@ def test_whatever_is_refused_the_running_version_is_untouched(bundle: Path, tmp_
             assert reason in said, what
             assert "hint: " in said, what
         assert board.check() == 3
+
+
+def ordered(path: Path, entries: Entries, tmp_path: Path) -> None:
+    """What the installer of a device with the key does first."""
+    layout = Layout(tmp_path / "device")
+    layout.root.mkdir(exist_ok=True)
+    KEYS.write(layout.keys)
+    path.write_bytes(packed(entries))
+    accept(layout, State(), Order(path))
+
+
+def test_what_nobody_signed_is_not_read(path: Path, files: Entries, tmp_path: Path) -> None:
+    """Any text would do: not even its syntax is looked at before its signature."""
+    nonsense = b'{"schema": 1, "schema": [[['
+    stranger = Ed25519PrivateKey.generate()
+    named = PublicKey(stranger.public_key().public_bytes_raw()).id
+    for private, key, reason in (
+        (stranger, named, "not enrolled here"),
+        (stranger, KEY.id, "one of them was altered"),
+        (PRIVATE, KEY.id, "release.json: not valid JSON"),
+    ):
+        entries = {**files, MANIFEST: nonsense, SIGNATURE_FILE: signature_of(nonsense, private, key)}
+        with pytest.raises(UserError, match=reason):
+            ordered(path, entries, tmp_path)
+    with pytest.raises(UserError, match="is not signed"):
+        ordered(path, {**files, MANIFEST: nonsense, SIGNATURE_FILE: Signatures().to_bytes()}, tmp_path)
+
+
+def test_a_manifest_that_would_fill_the_memory_is_not_read(path: Path, files: Entries) -> None:
+    for name, size in ((MANIFEST, 1 << 20), (SIGNATURE_FILE, 1 << 16)):
+        content = b"[" + b"[]," * (5 << 20) + b"[]]"
+        entries = {**files, MANIFEST: b"{}", SIGNATURE_FILE: Signatures().to_bytes(), name: content}
+        path.write_bytes(packed(entries))
+        tracemalloc.start()
+        try:
+            with pytest.raises(UserError, match=f"{name} is larger than {size} bytes"):
+                Release.open(path)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()

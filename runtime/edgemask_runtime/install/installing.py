@@ -38,8 +38,7 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         state = read_state(device.layout)
         device.step("check")
         _check_digest(order)
-        release = Release.open(order.release)
-        keys, notes = accept(device.layout, state, release, order)
+        release, keys, notes = accept(device.layout, state, order)
         for note in notes:
             device.step(note)
         encrypted = state.current is not None and device.slot(state.current).is_encrypted()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgemask_runtime.errors import UserError
@@ -11,7 +12,7 @@ from edgemask_runtime.install import durable
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.state import State
 from edgemask_runtime.release import Release, ReleaseManifest
-from edgemask_runtime.trust import Facts, Keys, check, check_fit, read_public, this_device
+from edgemask_runtime.trust import Keys, Signatures, check, check_fit, read_public, this_device, verify
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Order:
     encrypt: bool = False
 
 
-def accept(layout: Layout, state: State, release: Release, order: Order) -> tuple[Keys, tuple[str, ...]]:
-    """The keys that this device believes from now on, and what is to be said of the clock.
+def accept(layout: Layout, state: State, order: Order) -> tuple[Release, Keys, tuple[str, ...]]:
+    """The release, the keys that this device believes from now on, and what is to be said of the clock.
 
-    UserError unless the release may come onto it.
+    UserError unless the release may come onto it; one that nobody signed whom it believes is not even read.
     """
     keys = Keys.read(layout.keys)
     if order.enrol is not None:
@@ -42,19 +43,20 @@ def accept(layout: Layout, state: State, release: Release, order: Order) -> tupl
         keys = keys.enrol(public, "--enrol")
     facts = this_device(state.floor, state.newest_time)
     if state.current is None and order.sha256 is not None and importlib.util.find_spec("cryptography") is None:
-        return keys, _vouched(release, keys, facts)
-    return keys, check(release, keys, facts).notes
+        release = Release.open(order.release, partial(_vouched, keys=keys))
+        keys.after(release.manifest)
+        return release, keys, check_fit(release.manifest, facts)
+    release = Release.open(order.release, partial(verify, keys=keys))
+    return release, keys, check(release, keys, facts).notes
 
 
-def _vouched(release: Release, keys: Keys, facts: Facts) -> tuple[str, ...]:
+def _vouched(_: bytes, signatures: Signatures, keys: Keys) -> None:
     """A first install on a bare board, where nothing can check signatures yet: whoever sent the release has done so,
     and states its digest."""
-    signers = [signature.key for signature in release.signatures.signatures]
+    signers = [signature.key for signature in signatures.signatures]
     if not any(keys.find(signer) for signer in signers):
         message = f"the release is signed by {', '.join(signers) or 'nobody'}, which is not enrolled here"
         raise UserError(message, "--enrol NAME.pub enrols the key that signed it")
-    keys.after(release.manifest)
-    return check_fit(release.manifest, facts)
 
 
 def write_keys(layout: Layout, keys: Keys) -> None:
