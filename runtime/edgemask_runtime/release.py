@@ -33,6 +33,7 @@ PART = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}"
 FOLDERS = f"({MODELS}|{WHEELS}|{UNITS})"
 VERSION = r"[A-Za-z0-9][A-Za-z0-9 ._+~-]{0,63}"
 PYTHON = r"3\.[0-9]{1,2}"
+BOARD = r"[a-z0-9][a-z0-9._+-]*,[a-z0-9._+-]+"
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 HINT = "build the release again with `edgemask build`"
 KIND = Kind(
@@ -111,7 +112,7 @@ class ReleaseManifest:
     expires: str | None = field(metadata=MOMENT_RULE)
     target: str = field(metadata=matching(NAME))
     arch: Literal["any", "aarch64", "x86_64", "armv7l"]
-    boards: tuple[str, ...] = field(metadata=_all_match(r"[a-z0-9][a-z0-9._+-]*,[a-z0-9._+-]+"))
+    boards: tuple[str, ...] = field(metadata=_all_match(BOARD))
     glibc: str = field(metadata=matching(r"2\.[0-9]{1,3}"))
     memory_mb: int = field(metadata=between(1, 1 << 20))
     environments: dict[str, Environment]

@@ -26,7 +26,7 @@ from edgemask import signing
 from edgemask.bundle import Built
 from edgemask.errors import UserError
 from edgemask.releasing import ReleaseOptions, release
-from edgemask.target import find_target
+from edgemask.target import find_target, targets_folder
 from edgemask_runtime.bundle import Bundle, payload_digest
 from edgemask_runtime.release import Release
 from edgemask_runtime.release import payload_digest as release_digest
@@ -242,6 +242,7 @@ def test_the_serial_number_of_the_bill_follows_from_its_content(build: Build) ->
     [
         ({"serial": 0}, "--serial 0 --min-serial 1"),
         ({"serial": 2, "min_serial": 3}, "--serial 2 --min-serial 3"),
+        ({"serial": 2**53 + 1}, f"--serial {2**53 + 1} --min-serial 1"),
         ({"version": "../x"}, "--version '../x'"),
         ({"version": ""}, "--version ''"),
         ({"expires": "tomorrow"}, "--expires 'tomorrow'"),
@@ -262,6 +263,33 @@ def test_what_no_release_can_state_is_told_before_anything_is_made(
     assert caught.value.hint
     assert not wheelhouse.asked
     assert not built.bundle.with_suffix(".release").exists()
+
+
+def test_nothing_is_signed_that_nobody_could_open(
+    build: Build, wheelhouse: Wheelhouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build()
+    board = dataclasses.replace(find_target("raspberrypi"), boards=("nvidia,P9999",))
+    monkeypatch.setattr("edgemask.releasing.making.find_target", lambda name: board)
+    with pytest.raises(UserError, match=r'release.json: \$.boards: value \["nvidia,P9999"\]'):
+        release(built)
+    assert not built.bundle.with_suffix(".release").exists()
+
+
+def test_the_largest_serial_can_be_opened(build: Build) -> None:
+    assert Release.open(release(build(), ReleaseOptions(serial=2**53)).path).manifest.serial == 2**53
+
+
+def test_what_an_editor_leaves_beside_the_units_stays_here(
+    build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    built = build()
+    wanted = release(built).manifest.units
+    shutil.copytree(targets_folder() / "units", tmp_path / "units")
+    for name in (".edgemask.sysusers.swp", ".edgemaskd-cpu.service", "edgemaskd-cpu.service~", "#edgemask.sysusers#"):
+        (tmp_path / "units" / name).write_text("half a unit")
+    monkeypatch.setattr("edgemask.releasing.units.targets_folder", lambda: tmp_path)
+    assert Release.open(release(built).path).manifest.units == wanted
 
 
 def test_numbers_dates_and_keys_are_as_stated(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

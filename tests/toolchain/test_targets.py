@@ -183,6 +183,7 @@ def test_broken_targets_say_everything(folder: Path) -> None:
         (("memory_mb = 1024", "memory_mb = 256"), "$.budget.memory_mb: value 300; allowed: less than 256"),
         (("memory_mb = 1024\n", ""), "$: a family's member; allowed: one that states its boards and its memory_mb"),
         (('"maker,one"', '"maker one"'), '$.boards: value ["maker one"]; allowed: device-tree strings'),
+        (('"maker,one"', '"maker,One"'), '$.boards: value ["maker,One"]; allowed: device-tree strings, in small'),
         (("schema = 1", "schema = 1\nmembers = []"), "$.members: unknown key; allowed: none: a member names"),
         (("schema = 1", 'schema = 1\nunit = "cuda"'), '$.unit: value "cuda"; allowed: cuda with the provider cuda'),
         (

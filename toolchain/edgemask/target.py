@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
@@ -14,13 +15,14 @@ from edgemask.models import Format
 from edgemask.params import param
 from edgemask_runtime.formats import Colour
 from edgemask_runtime.manifest import Provider
+from edgemask_runtime.release import BOARD
 from edgemask_runtime.strict_json import matching
 
 _CHECKOUT = Path(__file__).parents[2] / "targets"
 _SOME = Rule("one or more", bool).metadata
 _BOARDS = Rule(
-    "device-tree strings: raspberrypi,5-model-b",
-    lambda names: all("," in name and name.isprintable() and " " not in name for name in names),
+    "device-tree strings, in small letters: raspberrypi,5-model-b",
+    lambda names: all(re.fullmatch(BOARD, name) for name in names),
 ).metadata
 
 

@@ -86,8 +86,9 @@ def _bundles(built: Built, also: Sequence[Path]) -> dict[str, Bundle]:
 def _manifest(
     target: Target, manifests: Sequence[Manifest], options: ReleaseOptions, content: Content
 ) -> ReleaseManifest:
+    """What is signed, read as a device reads it: nothing is signed that nobody can open."""
     place = content.place
-    return ReleaseManifest(
+    manifest = ReleaseManifest(
         schema=1,
         name=manifests[0].name,
         version=options.shown_version(),
@@ -109,6 +110,7 @@ def _manifest(
         files=file_records(content.files),
         tools={"edgemask": __version__},
     )
+    return ReleaseManifest.from_json(manifest.to_json())
 
 
 def _models(manifests: Sequence[Manifest]) -> dict[str, ModelEntry]:

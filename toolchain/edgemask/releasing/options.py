@@ -12,6 +12,7 @@ from pathlib import Path
 from edgemask.errors import UserError
 from edgemask.signing import public_key
 from edgemask_runtime.release import MOMENT, VERSION, KeyChanges, seconds
+from edgemask_runtime.strict_json import LARGEST_EXACT
 from edgemask_runtime.trust.keyring import KEY_ID
 
 DATE = r"\d{4}-\d{2}-\d{2}"
@@ -42,8 +43,8 @@ class ReleaseOptions:
 
     def check(self) -> None:
         """UserError for what no release can state; before anything is built."""
-        if self.serial < 1 or not 1 <= self.min_serial <= self.serial:
-            hint = "serials count up from 1; a device that runs this release takes none below --min-serial afterwards"
+        if not 1 <= self.min_serial <= self.serial <= LARGEST_EXACT:
+            hint = "serials count from 1 to 2^53; after this release a device takes none below --min-serial"
             raise UserError(f"--serial {self.serial} --min-serial {self.min_serial}", hint)
         if not re.fullmatch(VERSION, self.shown_version()):
             raise UserError(f"--version {self.version!r}", "letters, digits, space and . _ + ~ -, 64 at most")
