@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgemask.device.ssh import NOT_FOUND, Done, Ssh
-from edgemask.device.there import source
+from edgemask.device.there import sent
 from edgemask.errors import Faults, UserError, structure
 
 NARROW = {"aarch64": "armv7l", "x86_64": "i686"}
@@ -59,7 +59,7 @@ class Facts:
 
 def ask_facts(ssh: Ssh, root: str, packages: Sequence[str] = (), pythons: Sequence[str] = ()) -> Facts:
     """Ask the device; UserError where it has no Python 3 to answer with."""
-    done = ssh.run(["python3", "-c", source("facts"), root, ",".join(packages), ",".join(pythons)])
+    done = ssh.run(sent("facts", root, ",".join(packages), ",".join(pythons)))
     if done.code == NOT_FOUND:
         hint = "sudo apt-get install python3 python3-venv on the device"
         raise UserError(f"{ssh.destination}: python3 is missing there", hint)

@@ -19,6 +19,11 @@ from edgemask_runtime.release import Release
 from edgemask_runtime.trust import EnrolledKey, Keys, PublicKey, read_public, verify
 
 RUNTIME = "wheels/edgemask_runtime-"
+FROM_WHEEL = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
+    " runpy.run_module('edgemask_runtime.install', run_name='__main__')"
+)
+"""Runs the installer that is in the wheel named first."""
 Confirm = Callable[["Plan"], bool]
 """Asks a person whether this may be done."""
 
@@ -184,8 +189,8 @@ def _install(ssh: Ssh, package: Package, plan: Plan, options: FlashOptions, tell
 
 
 def _bare(python: str, wheel: str) -> list[str]:
-    # Why -B: a user's folder is no place for what root compiles.
-    return ["env", f"PYTHONPATH={wheel}", python, "-B", "-m", "edgemask_runtime.install"]
+    # Why -B: a user's folder is no place for what root compiles. -I: nor for modules of root's.
+    return [python, "-I", "-B", "-c", FROM_WHEEL, wheel]
 
 
 def _enrolment(package: Package, options: FlashOptions) -> Parcel | None:

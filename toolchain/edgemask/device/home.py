@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from edgemask.device.facts import Facts
 from edgemask.device.ssh import NOT_FOUND, Channel, Done, Ssh
-from edgemask.device.there import source
+from edgemask.device.there import sent
 from edgemask.device.upload import Tell
 from edgemask.errors import UserError
 
@@ -60,7 +60,7 @@ def change_device(
 
     It goes on where the connection breaks off, and is undone on Ctrl-C. `settings` is FROM=TO, or nothing.
     """
-    leash = [python, "-c", source("leash"), "leave", settings, *command, "--json"]
+    leash = sent("leash", "leave", settings, *command, "--json", python=python)
     with ssh.start(leash, root=root) as channel:
         last = _followed(channel, tell)
         done = channel.finish()

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgemask.device.facts import told
 from edgemask.device.ssh import Ssh
-from edgemask.device.there import source
+from edgemask.device.there import sent
 from edgemask.errors import UserError
 from edgemask_runtime.files import read_bytes
 
@@ -85,7 +85,7 @@ class Inbox:
         return f"{self._ssh.destination}: sending"
 
     def _command(self, words: list[str]) -> list[str]:
-        return [self._python, "-c", source("inbox"), *words]
+        return sent("inbox", *words, python=self._python)
 
     def _offer(self, parcel: Parcel) -> tuple[int, str]:
         found = self._checked(told(self._ssh.run(self._command(["offer", parcel.name])), self._where))

@@ -11,7 +11,7 @@ from edgemask.device.destination import Destination
 from edgemask.device.facts import ask_facts
 from edgemask.device.home import Home, ask_device, change_device, require_installed
 from edgemask.device.ssh import Channel, Ssh
-from edgemask.device.there import source
+from edgemask.device.there import sent
 from edgemask.device.upload import Tell
 from edgemask.errors import UserError
 
@@ -73,7 +73,7 @@ def by_hand(to: Destination, commands: Commands, say: Say, config: Path | None, 
     with Ssh(to, config) as ssh:
         facts = ask_facts(ssh, home.root)
         for command in commands(require_installed(ssh, facts)):
-            script = ["python3", "-c", source("foreground"), UNIT, USER, *command]
+            script = sent("foreground", UNIT, USER, *command)
             with ssh.start(script, root=not facts.writable) as channel:
                 code = _to_its_end(channel, say)
             if code:

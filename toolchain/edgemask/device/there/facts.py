@@ -1,4 +1,4 @@
-"""Tell what this device is: `python3 -c TEXT ROOT PACKAGES PYTHONS`, JSON on one line; any Python from 3.6 on.
+"""Tell what this device is: `python3 -I -c TEXT ROOT PACKAGES PYTHONS`, JSON on one line; any Python from 3.6 on.
 
 ROOT is where Edgemask is or will be; PACKAGES and PYTHONS are names with commas between, to be looked for.
 """
@@ -79,7 +79,9 @@ def version_of(program: str) -> str:
     """The version of another Python; nothing where it is not there or does not run."""
     code = "import sys; print('{}.{}'.format(*sys.version_info))"
     try:
-        done = subprocess.run([program, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            [program, "-I", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        )
     except OSError:
         return ""
     return done.stdout.decode().strip()

@@ -1,4 +1,4 @@
-"""Run a service's program by hand: `python3 -c TEXT UNIT USER PROGRAM...`.
+"""Run a service's program by hand: `python3 -I -c TEXT UNIT USER PROGRAM...`.
 
 The service stands still meanwhile, and runs again afterwards if it ran before. A line on standard input, or its end,
 interrupts the program.

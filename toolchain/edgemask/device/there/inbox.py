@@ -1,4 +1,4 @@
-"""Take files in, as far as they come: `python3 -c TEXT offer NAME | receive NAME SIZE OFFSET | keep NAME...`.
+"""Take files in, as far as they come: `python3 -I -c TEXT offer NAME | receive NAME SIZE OFFSET | keep NAME...`.
 
 `offer` tells how much of a file is here already, `receive` takes the rest from standard input and tells of the whole,
 `keep` removes all others. What is told is JSON on one line.

@@ -1,4 +1,4 @@
-"""Run a program that somebody far away can end: `python3 -c TEXT leave|stop SETTINGS PROGRAM...`.
+"""Run a program that somebody far away can end: `python3 -I -c TEXT leave|stop SETTINGS PROGRAM...`.
 
 A line `stop` on standard input interrupts it. If that input ends, the connection is gone: `stop` interrupts then too,
 `leave` lets it come to its end. SETTINGS is empty, or FROM=TO: FROM stands in TO's place, and goes again if it fails.
