@@ -160,7 +160,11 @@ class Manager:
         while True:
             connection, _ = self._asked.accept()
             with connection, connection.makefile("rw") as file:
-                name, *arguments = _words(file.readline())
+                asked = file.readline()
+                if not asked:
+                    # Its installer was killed before it had asked anything.
+                    continue
+                name, *arguments = _words(asked)
                 if name == "close":
                     return
                 answer = getattr(self, name)(*map(Path, arguments))
@@ -170,7 +174,7 @@ class Manager:
 
 
 def _words(line: str) -> list[str]:
-    words = json.loads(line or '"close"')
+    words = json.loads(line)
     return words if isinstance(words, list) else [words]
 
 
