@@ -21,9 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -161,13 +162,24 @@ def ways(folder: Path, bundles: dict[str, Path], url: str) -> dict[str, list[str
     return found
 
 
-def inference_ms(model: str) -> float:
-    """One inference, the median."""
+def inferences(model: str, bundles: dict[str, Path]) -> dict[str, Callable[[], Any]]:
+    """One inference of the model alone, and of each bundle's graph."""
     session, image = session_of(model), np.zeros((1, 3, SIDE, SIDE), np.float32)
+    found: dict[str, Callable[[], Any]] = {"the model": lambda: session.run(None, {"image": image})}
+    for colour, path in bundles.items():
+        bundle = Bundle.open(path)
+        engine = open_engine("onnxruntime", bundle.read(bundle.manifest.model.file))
+        frame = np.zeros((1, *bundle.manifest.frame.shape), np.uint8)
+        found[f"the graph, {colour}"] = partial(engine.run, {"frame": frame})
+    return found
+
+
+def median_ms(run: Callable[[], Any]) -> float:
+    """The median of some runs."""
     times = []
     for _ in range(30):
         begin = time.perf_counter()
-        session.run(None, {"image": image})
+        run()
         times.append(1000 * (time.perf_counter() - begin))
     return float(np.median(times))
 
@@ -175,9 +187,10 @@ def inference_ms(model: str) -> float:
 def measure(folder: Path, bundles: dict[str, Path], seconds: float, rounds: int) -> dict[str, Any]:
     """Every way under a calm camera and one that gives too much, in turn."""
     model, files = str(folder / "rgb" / "model.onnx"), pictures()
-    found: dict[str, Any] = {"inference_ms": [inference_ms(model)], "loads": {}}
+    runs = inferences(model, bundles)
+    found: dict[str, Any] = {"inference_ms": {name: [median_ms(run)] for name, run in runs.items()}, "loads": {}}
     for load, share in (("calm", CALM), ("overload", OVERLOAD)):
-        fps = share * 1000 / found["inference_ms"][0]
+        fps = share * 1000 / found["inference_ms"]["the model"][0]
         collected: dict[str, Seen] = {}
         with NetworkCamera(files, fps) as camera:
             for _ in range(rounds):
@@ -185,7 +198,8 @@ def measure(folder: Path, bundles: dict[str, Path], seconds: float, rounds: int)
                     seen, whole = ages(command, camera, seconds), collected.setdefault(name, Seen())
                     whole.ages_ms += seen.ages_ms
                     whole.cpu_s, whole.seconds = whole.cpu_s + seen.cpu_s, whole.seconds + seen.seconds
-                found["inference_ms"].append(inference_ms(model))
+                for name, run in runs.items():
+                    found["inference_ms"][name].append(median_ms(run))
         found["loads"][load] = {"fps": fps, "ways": {name: seen.row() for name, seen in collected.items()}}
     return found
 
@@ -238,8 +252,8 @@ def entropy_us(rounds: int = 20) -> dict[str, float]:
 
 def show(found: dict[str, Any]) -> None:
     """Print the tables."""
-    least, most = min(found["inference_ms"]), max(found["inference_ms"])
-    print(f"one inference: {least:.1f} to {most:.1f} ms during the run")
+    for name, times in found["inference_ms"].items():
+        print(f"one inference of {name}: {min(times):.1f} to {max(times):.1f} ms during the run")
     head = ("way", "answers/s", "age p50 ms", "p99 ms", "CPU ms an answer", "cores")
     for load, told in found["loads"].items():
         print(f"\n{load}: the camera gives {told['fps']:.0f} frames a second")
