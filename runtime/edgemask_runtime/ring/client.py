@@ -15,6 +15,7 @@ from edgemask_runtime.answers import Reading
 from edgemask_runtime.errors import ModelDown, UserError
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.ring.connection import DOWN, Connection, Memory, Moved, limit_waiting
+from edgemask_runtime.ring.patience import Patience
 
 MAX_MOVES = 8
 T = TypeVar("T")
@@ -32,7 +33,7 @@ class LocalModel:
 
     def __init__(self, path: Path, *, rows: int = 1, timeout_s: float = 10.0) -> None:
         self._path, self._timeout_s = path, timeout_s
-        self._turn = Lock()
+        self._turn, self._patience = Lock(), Patience()
         self._connection = _followed(lambda: self._opened(rows, None))
         self._memory = self._connection.memory
         self._frame = self.about.manifest.frame
@@ -99,7 +100,8 @@ class LocalModel:
 
     def _opened(self, rows: int, memory: Memory | None) -> Connection:
         connected = _connected(self._path, self._timeout_s)
-        return Connection(connected, rows=rows, timeout_s=self._timeout_s, memory=memory)
+        limit_s, patience = self._timeout_s, self._patience
+        return Connection(connected, rows=rows, timeout_s=limit_s, memory=memory, patience=patience)
 
 
 def _followed(ask: Callable[[], T]) -> T:

@@ -16,6 +16,7 @@ from edgemask_runtime.entropy import NoEntropy
 from edgemask_runtime.errors import ModelDown, UserError
 from edgemask_runtime.formats import Pixels
 from edgemask_runtime.ring.memory import new_memory
+from edgemask_runtime.ring.patience import Patience
 from edgemask_runtime.ring.protocol import (
     ANSWER,
     ATTACH,
@@ -57,7 +58,8 @@ class Memory:
 class Connection:
     """A connected socket, greeted and given memory; for one thread at a time.
 
-    `memory` is that of an earlier connection, used again if it fits; `about` spares reading what is known.
+    `memory` is that of an earlier connection, used again if it fits; `about` spares reading what is known; with
+    `patience` short waits are spent awake.
     UserError: a server that refuses, or none of a ring; ModelDown: it went, or did not answer in `timeout_s`.
     """
 
@@ -70,9 +72,10 @@ class Connection:
         timeout_s: float = 10.0,
         memory: Memory | None = None,
         about: About | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._socket, self._timeout_s, self._numbers = connected, timeout_s, count(1)
-        self.timed_out = False
+        self.timed_out, self._patience = False, patience
         limit_waiting(connected, timeout_s)
         try:
             welcome, self.about = self._greeted(about)
@@ -178,10 +181,19 @@ class Connection:
 
     def _received(self) -> bytes:
         try:
-            return self._socket.recv(MAX_PACKET_BYTES)
+            return self._patience.wait(self._looked, self._slept) if self._patience else self._slept()
         except ConnectionResetError:
             # Why again: the reset of a request that nobody read comes before the words of who did not read it.
-            return self._socket.recv(MAX_PACKET_BYTES)
+            return self._slept()
+
+    def _slept(self) -> bytes:
+        return self._socket.recv(MAX_PACKET_BYTES)
+
+    def _looked(self) -> bytes | None:
+        try:
+            return self._socket.recv(MAX_PACKET_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
 
     def _copied(self, packet: bytes) -> Outputs:
         fields = iter(self._places.unpack_from(packet, ANSWER.size))

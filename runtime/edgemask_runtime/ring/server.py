@@ -17,6 +17,7 @@ from edgemask_runtime.predictor import Served
 from edgemask_runtime.ring.access import group_of, may_connect
 from edgemask_runtime.ring.guest import Guest, Held, Terms
 from edgemask_runtime.ring.memory import sealed_copy
+from edgemask_runtime.ring.patience import Patience
 from edgemask_runtime.ring.protocol import ANSWER, FAILED, GOING, NO_ENTROPY, text_of, welcome
 
 MAX_CLIENTS = 32
@@ -40,7 +41,7 @@ class RingServer:
         self._private = np.empty((self._terms.welcome.max_rows, *self._terms.shape), np.uint8)
         self._guests: dict[int, Guest] = {}
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._poll = select.epoll()
+        self._poll, self._patience = select.epoll(), Patience()
 
     def watch(self, descriptor: int, handler: Callable[[], None]) -> None:
         """Call the handler in `turn` whenever the descriptor can be read."""
@@ -64,7 +65,8 @@ class RingServer:
     def turn(self, timeout_s: float | None = None) -> None:
         """Wait for one event and handle it; clients that have something to say take turns."""
         # Why one event: the kernel puts whoever was served behind the others.
-        for descriptor, _ in self._poll.poll(timeout_s, 1):
+        events = self._patience.wait(lambda: self._poll.poll(0, 1), lambda: self._poll.poll(timeout_s, 1))
+        for descriptor, _ in events:
             self._handlers[descriptor]()
 
     def close(self) -> None:
