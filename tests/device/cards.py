@@ -17,7 +17,11 @@ TOOLS = ("mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "debugfs", "e2fsck")
 AARCH64, ARM, X86_64 = 183, 40, 62
 PLACES = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 HOSTS = "127.0.0.1\tlocalhost\n::1\t\tlocalhost\n127.0.1.1\traspberrypi\n"
-PASSWD = "root:x:0:0:root:/root:/bin/bash\npi:x:1000:1000:,,,:/home/pi:{shell}\n"
+PASSWD = """root:x:0:0:root:/root:/bin/bash
+www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
+pi:x:1000:1000:,,,:/home/pi:{shell}
+"""
+GROUP = "root:x:0:\nvideo:x:44:pi\npi:x:1000:\n"
 CMDLINE = "console=serial0,115200 console=tty1 root=PARTUUID=97da5478-02 rootfstype=ext4 fsck.repair=yes rootwait\n"
 
 
@@ -42,6 +46,7 @@ def raspberry_tree(
         "etc/hostname": "raspberrypi\n",
         "etc/hosts": HOSTS,
         "etc/passwd": PASSWD.format(shell=shell),
+        "etc/group": GROUP,
         "usr/lib/userconf-pi/userconf-service": "#!/bin/sh\n",
         "etc/systemd/system/multi-user.target.wants/cron.service": "",
         f"usr/lib/{library}/libc.so.6": f"\x7fELF GNU C Library (Debian GLIBC {glibc}-9+rpt2) stable release version "

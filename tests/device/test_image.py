@@ -313,6 +313,20 @@ def test_settings_that_no_daemon_would_start_with_are_refused(
     assert not (tmp_path / "out.img").exists()
 
 
+@pytest.mark.parametrize("name", ["www-data", "video"])
+def test_an_account_of_the_system_gets_no_sudo(name: str, card: Path, release: Release, tmp_path: Path) -> None:
+    (tmp_path / "id.pub").write_text(KEY_LINE)
+    with pytest.raises(UserError, match=f"--user {name}: .* has an account or a group of that name"):
+        put(card, release, tmp_path / "out.img", Wishes(user=name, ssh_key=tmp_path / "id.pub"))
+    assert not (tmp_path / "out.img").exists()
+
+
+def test_the_first_user_may_keep_the_name(card: Path, release: Release, tmp_path: Path) -> None:
+    (tmp_path / "id.pub").write_text(KEY_LINE)
+    made = put(card, release, tmp_path / "out.img", Wishes(user="pi", ssh_key=tmp_path / "id.pub"))
+    assert on_boot(made, "userconf.txt") == b"pi:*\n"
+
+
 def test_a_user_whom_the_image_keeps_out_is_refused(release: Release, tmp_path: Path) -> None:
     needs_tools()
     card = make_card(tmp_path / "sd.img", raspberry_tree(tmp_path / "os", shell="/usr/sbin/nologin"))

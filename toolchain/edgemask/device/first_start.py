@@ -140,6 +140,7 @@ def _login(image: OsImage, wishes: Wishes) -> Iterator[Placed]:
     if image.root.entry(USERCONF) is None:
         raise UserError(f"{image.path}: {image.title} renames no user ({USERCONF} is missing)", "leave --user away")
     text = "".join(f"{key}\n" for key in keys(wishes.ssh_key))
+    _check_free(image, wishes.user)
     yield Placed(f"{_home(image, wishes.user)}/.ssh/authorized_keys", text.encode(), mode=0o600, owner=int(FIRST_UID))
     rule = f"{wishes.user} ALL=(ALL) NOPASSWD: ALL\n"
     yield Placed("/etc/sudoers.d/010-edgemask", rule.encode(), mode=0o440)
@@ -147,8 +148,7 @@ def _login(image: OsImage, wishes: Wishes) -> Iterator[Placed]:
 
 def _home(image: OsImage, wanted: str | None = None) -> str:
     """The folder of the image's first user."""
-    lines = (image.root.read("/etc/passwd") or b"").decode("utf-8", "replace").splitlines()
-    users = [fields for line in lines if len(fields := line.split(":")) == 7 and fields[2] == FIRST_UID]
+    users = [fields for fields in _entries(image, "/etc/passwd") if len(fields) == 7 and fields[2] == FIRST_UID]
     found = image.root.entry(users[0][5]) if users else None
     if found is None or found.kind != "directory":
         raise UserError(f"{image.path}: {image.title} has no first user to rename", "leave --user away")
@@ -156,6 +156,19 @@ def _home(image: OsImage, wanted: str | None = None) -> str:
     if wanted == users[0][0] and users[0][6].endswith("nologin"):
         raise UserError(f"--user {wanted}: {image.title} lets {wanted} in under another name only", "take another name")
     return users[0][5]
+
+
+def _check_free(image: OsImage, wanted: str) -> None:
+    """UserError for a name that the system gave to an account or a group of its own: it would get sudo."""
+    entries = [*_entries(image, "/etc/passwd"), *_entries(image, "/etc/group")]
+    if wanted in {fields[0] for fields in entries if fields[2:3] != [FIRST_UID]}:
+        raise UserError(f"--user {wanted}: {image.title} has an account or a group of that name", "take another name")
+
+
+def _entries(image: OsImage, path: str) -> list[list[str]]:
+    """The fields of each line of a file like /etc/passwd."""
+    text = (image.root.read(path) or b"").decode("utf-8", "replace")
+    return [line.split(":") for line in text.splitlines()]
 
 
 def _settings(wishes: Wishes) -> Iterator[Placed]:
