@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgemask_runtime.about import About, Outputs
-from edgemask_runtime.bundle import Bundle
+from edgemask_runtime.bundle import Bundle, Manifest, payload_digest
 from edgemask_runtime.crops import Box, crop
 from edgemask_runtime.detections import read_detections
 from edgemask_runtime.engines import Array
@@ -29,14 +29,25 @@ def open_bundle(
     key: Path | None = None,
     cache: Path | None = None,
 ) -> Predictor | Cascade:
-    """Load a bundle, with its recogniser if it has one; `key` goes to the one of them that takes a key."""
+    """Load a bundle, with its recogniser if it has one; `key` goes to the one of them that takes a key.
+
+    What a GPU's engine builds for them is kept in a folder of its own in `cache`.
+    """
     inner = bundle.open_recogniser()
+    cache = engine_folder(cache, bundle.manifest) if cache else None
     if inner is None:
         return Predictor.open(bundle, engine=engine, threads=threads, key=key, cache=cache)
     inside = key if takes_key(inner.manifest) else None
     outside = None if inside else key
     detector = Predictor.open(bundle, engine=engine, threads=threads, key=outside, cache=cache)
     return Cascade(detector, Predictor.open(inner, threads=threads, key=inside, cache=cache))
+
+
+def engine_folder(cache: Path, manifest: Manifest) -> Path:
+    """Where in `cache` that lies which is built for this bundle: by the digest of its payload."""
+    folder = cache / payload_digest(manifest)
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class Cascade:

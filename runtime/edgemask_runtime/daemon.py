@@ -81,13 +81,15 @@ def _cameras(bundle: Path | None, fps: float | None, as_json: bool) -> None:
 def _bench(bundle: Path, runs: int, threads: int, as_json: bool) -> None:
     """Time a bundle's model on this machine."""
     # Why here: nothing else needs it.
+    from edgemask_runtime.cascade import engine_folder
     from edgemask_runtime.service import engine_cache
     from edgemask_runtime.timing import as_text, time_model
 
     opened = open_stored(bundle)
     manifest = opened.manifest
     cache = engine_cache() if "tensorrt" in manifest.providers else None
-    told = time_model(manifest, opened.read(manifest.model.file), runs, threads, cache=cache)
+    kept = engine_folder(cache, manifest) if cache else None
+    told = time_model(manifest, opened.read(manifest.model.file), runs, threads, cache=kept)
     print(json.dumps(told) if as_json else as_text(told))
 
 

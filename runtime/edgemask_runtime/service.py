@@ -36,6 +36,7 @@ HUNG_S = 120.0
 BUILD_LIMIT_S = 1800.0
 """TensorRT needed 9.5 minutes for one model on an Orin."""
 STATE_FOLDER = "STATE_DIRECTORY"
+ENGINES = "engines"
 PIPELINE_ENDED, RELOADED = 0, -1
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -222,11 +223,11 @@ def model_options(model: ModelSettings, manifest: Manifest) -> ModelOptions:
 
 
 def engine_cache() -> Path | None:
-    """Where what was built is kept: in the folder that systemd gives the daemon."""
+    """Where what was built is kept, a folder for each bundle: in the folder that systemd gives the daemon."""
     folder = os.environ.get(STATE_FOLDER, "").partition(":")[0]
     if not folder:
         return None
-    cache = Path(folder) / "engines"
+    cache = Path(folder) / ENGINES
     cache.mkdir(exist_ok=True)
     return cache
 

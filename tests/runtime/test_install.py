@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -271,6 +272,26 @@ def test_the_real_daemon_is_installed_and_warmed_up(board: Board) -> None:
     assert done.returncode == 2
     assert "$.models[0].bundle" in done.stderr
     assert board.manager.becomes("active").status == "serving"
+
+
+def test_engines_of_what_is_gone_are_removed(board: Board) -> None:
+    """They are named by what was in the warm-up; here that is the version."""
+    engines, elsewhere = board.layout.engines, board.folder / "elsewhere"
+    board.installed(1)
+    for name in ("1", "2", "3", "of-another"):
+        (engines / name).mkdir(parents=True)
+        (engines / name / "TensorrtExecutionProvider.engine").write_bytes(b"weights")
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("kept")
+    (engines / "link").symlink_to(elsewhere)
+    assert board.install(board.maker.release(2, "crash")).returncode == 5
+    assert len(list(engines.iterdir())) == 5
+    board.installed(2)
+    assert sorted(path.name for path in engines.iterdir()) == ["1", "2"]
+    shutil.rmtree(engines)
+    engines.symlink_to(elsewhere)
+    board.installed(3)
+    assert (elsewhere / "kept").read_text() == "kept"
 
 
 def test_without_an_installation_every_verb_says_so(board: Board) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgemask_runtime.bundle import Bundle, payload_digest, write_bundle
+from edgemask_runtime.cascade import open_bundle
 from edgemask_runtime.service import model_options
 from edgemask_runtime.settings import ModelSettings
 
@@ -102,3 +103,11 @@ def test_tensorrt_gets_the_time_to_build_and_a_place(
     assert options.cache.is_dir()
     assert options.start_limit_s >= 10 * 60
     assert model_options(settings, manifest).start_limit_s < options.start_limit_s
+
+
+def test_each_bundle_has_a_folder_of_its_own_for_engines(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    bundle, cache = Bundle.open(make_bundle()), tmp_path / "engines"
+    cache.mkdir()
+    for _ in range(2):
+        open_bundle(bundle, cache=cache)
+        assert [path.name for path in cache.iterdir()] == [payload_digest(bundle.manifest)]

@@ -78,6 +78,11 @@ class Layout:
         return self.system / "var/lib/edgemask"
 
     @property
+    def engines(self) -> Path:
+        """Those engines, a folder for each bundle, named by the digest of its payload."""
+        return self.data / "engines"
+
+    @property
     def card(self) -> Path:
         """What a card brought that was prepared with a release, until its first start is over."""
         return self.system / "var/lib/edgemask-first-boot"

@@ -104,7 +104,9 @@ def _needed_bytes(release: Release) -> int:
     environment = release.manifest.environments[python_version()]
     records = release.manifest.files
     plain = sum(_blocks(records[name].bytes) for name in kept(release.manifest))
-    largest = max((records[name].bytes for name in environment.wheels), default=0)
+    # Why the models: when they are encrypted, one after the other is there twice.
+    models = (model.file for model in release.manifest.models.values())
+    largest = max(records[name].bytes for name in (*environment.wheels, *models))
     return plain + largest + VENV_BYTES + sum(_unpacked(release, environment))
 
 
