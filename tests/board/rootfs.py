@@ -150,6 +150,8 @@ def _settings(tree: Path) -> None:
         (tree / name).write_text(text)
     (tree / "etc/sudoers.d/pi").chmod(0o440)
     (tree / "usr/bin/awk").symlink_to("mawk")
+    # As where Avahi is: releases are announced there.
+    (tree / "etc/avahi/services").mkdir(parents=True)
     units = tree / "etc/systemd/system"
     for unit in SLOW:
         (units / unit).symlink_to("/dev/null")

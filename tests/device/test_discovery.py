@@ -100,24 +100,24 @@ def layout(tmp_path: Path, make_bundle: MakeBundle) -> Layout:
 
 
 def test_a_device_announces_its_release(layout: Layout) -> None:
-    announce(layout)
+    announce(layout, pytest.fail)
     group = ElementTree.parse(layout.system / AVAHI).getroot()
     assert group.findtext("service/type") == OURS.removesuffix(".local.")
     records = dict((record.text or "").split("=") for record in group.iter("txt-record"))
     assert records == {"release": "tiny", "version": "7.0", "serial": "7", "target": "host"}
-    silence(layout)
+    silence(layout, pytest.fail)
     assert not (layout.system / AVAHI).exists()
 
 
 def test_what_the_owner_announces_stays(layout: Layout) -> None:
     (layout.system / AVAHI).write_text("<mine/>")
-    announce(layout)
-    silence(layout)
+    announce(layout, pytest.fail)
+    silence(layout, pytest.fail)
     assert (layout.system / AVAHI).read_text() == "<mine/>"
 
 
 def test_a_device_without_avahi(layout: Layout) -> None:
     (layout.system / AVAHI).parent.rmdir()
-    announce(layout)
-    silence(layout)
+    announce(layout, pytest.fail)
+    silence(layout, pytest.fail)
     assert not (layout.system / AVAHI).parent.exists()

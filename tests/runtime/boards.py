@@ -8,15 +8,18 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edgemask_runtime.install import durable
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.slots import Slot
 from edgemask_runtime.release import Environment, Release, write_release
@@ -27,6 +30,7 @@ from .manager import Manager
 from .releases import MODEL, UNIT, WHEEL, files_around, manifest_around
 
 HERE = Path(__file__).parent
+UNITS = HERE.parents[1] / "targets/units"
 RECOVER, USERS = "units/edgemask-recover.service", "units/edgemask.sysusers"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ENTRY_POINTS = "[console_scripts]\nedgemaskd = tinyd:main\nedgemask-device = edgemask_runtime.install.cli:main\n"
@@ -95,14 +99,23 @@ class Board:
     maker: Maker
     steady_s: float = 0.0
 
-    def run(self, *arguments: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a verb; killed at the step `at`, or on a disk that is full from the step -`at` on."""
+    def __post_init__(self) -> None:
+        self.avahi.mkdir(parents=True)
+
+    @property
+    def avahi(self) -> Path:
+        """Where releases are announced."""
+        return self.layout.system / "etc/avahi/services"
+
+    def run(self, *arguments: Any, at: int = 0, writable: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """Run a verb; killed at the step `at`, or on a disk that is full from the step -`at` on, or that is read-only
+        but for what is `writable`."""
         command = [sys.executable, str(HERE / "installer.py"), str(self.folder), str(at), *map(str, arguments)]
-        env = {**self.maker.env, "TESTS_STEADY_S": str(self.steady_s)}
+        env = {**self.maker.env, "TESTS_STEADY_S": str(self.steady_s), "TESTS_WRITABLE": os.pathsep.join(writable)}
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
 
-    def install(self, release: Path, *more: Any, at: int = 0) -> subprocess.CompletedProcess[str]:
-        return self.run("install", release, "--enrol", self.maker.public, *more, at=at)
+    def install(self, release: Path, *more: Any, **how: Any) -> subprocess.CompletedProcess[str]:
+        return self.run("install", release, "--enrol", self.maker.public, *more, **how)
 
     def installed(self, serial: int, *more: Any, **changes: Any) -> None:
         """Install a good release of this serial."""
@@ -142,6 +155,7 @@ class Board:
             shutil.rmtree(top, ignore_errors=True)
             if (self.folder / name / top.name).exists():
                 shutil.copytree(self.folder / name / top.name, top, symlinks=True)
+        self.avahi.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
         """Start what is current, if anything is."""
@@ -152,9 +166,18 @@ class Board:
     def boot(self) -> None:
         """Lose the power, come back, and start what is current."""
         self.manager.stop()
-        recovered = self.run("recover", "--boot")
-        assert recovered.returncode == 0, recovered.stderr
+        durable.remove_tree(self.layout.credentials.parent)
+        recovered = self.run("recover", "--boot", writable=self.of_the_unit())
+        assert recovered.returncode == 0, recovered.stdout + recovered.stderr
+        assert "is not told" not in recovered.stdout
         self.start()
+
+    def of_the_unit(self) -> list[str]:
+        """What the unit that recovers may write."""
+        unit = (UNITS / "edgemask-recover.service").read_text()
+        words = [word.lstrip("-") for line in re.findall("^ReadWritePaths=(.+)$", unit, re.M) for word in line.split()]
+        places = {str(Layout().root): self.layout.root}
+        return [str(places.get(word, self.layout.system / word.lstrip("/"))) for word in words]
 
     def check(self) -> int:
         """Hold what must be true at rest, and return the serial that runs; 0 for none."""

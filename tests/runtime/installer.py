@@ -14,6 +14,8 @@ from typing import Any
 
 CHANGES = {"os.rename", "os.mkdir", "os.symlink", "os.remove", "os.rmdir", "os.chmod", "subprocess.Popen"}
 STEADY_S = float(os.environ.get("TESTS_STEADY_S", "0"))
+WRITABLE = [path for path in os.environ.get("TESTS_WRITABLE", "").split(os.pathsep) if path]
+"""All else below FOLDER is read-only, if any is named: the sandbox of the unit that recovers."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -27,6 +29,8 @@ class Steps:
         if not self._is_change(event, arguments):
             return
         self.count += 1
+        if WRITABLE and not any(_changed(event, arguments).startswith(path) for path in WRITABLE):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), _changed(event, arguments))
         if self.full and self.at and self.count >= self.at and event in ("open", "os.mkdir", "os.symlink"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
         if self.count == self.at and not self.full:
@@ -37,6 +41,10 @@ class Steps:
             path, _, flags = arguments
             return bool(flags & WRITES) and self.folder in str(path)
         return event in CHANGES and any(self.folder in str(argument) for argument in arguments)
+
+
+def _changed(event: str, arguments: tuple[Any, ...]) -> str:
+    return str(arguments[1] if event in ("os.rename", "os.symlink") else arguments[0])
 
 
 def main(folder: str, at: str, *arguments: str) -> int:

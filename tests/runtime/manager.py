@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from edgemask_runtime.errors import UserError
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.services import ServiceState
 
@@ -194,6 +195,8 @@ class Far:
         return lambda *arguments: self._ask(name, *map(str, arguments))
 
     def state(self) -> ServiceState:
+        if Path(f"{self._address}.hangs").exists():
+            raise UserError("`systemctl show` does not end", "wait")
         return ServiceState(**self._ask("state"))
 
     def _ask(self, *words: str) -> Any:

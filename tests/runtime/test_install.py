@@ -220,6 +220,41 @@ def test_the_owners_settings_stay(board: Board) -> None:
     assert board.layout.settings.read_text() == "mine"
 
 
+def test_what_the_network_hears_keeps_no_version_from_running(board: Board) -> None:
+    board.installed(1)
+    announced = board.avahi / "edgemask.service"
+    assert "serial=1" in announced.read_text()
+    elsewhere = [str(board.layout.system / name) for name in ("etc/s", "etc/e", "usr", "var")]
+    elsewhere.append(str(board.layout.root))
+    done = board.install(board.maker.release(2), writable=elsewhere)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Avahi is not told: " in done.stdout
+    assert "Read-only file system" in done.stdout
+    assert board.check() == 2
+    board.boot()
+    assert "serial=2" in announced.read_text()
+    assert board.run("uninstall", writable=elsewhere).returncode == 0
+    assert "serial=2" in announced.read_text()
+    assert board.run("uninstall").returncode == 0
+    assert not announced.exists()
+
+
+def test_a_service_manager_that_hangs_in_the_gate(board: Board) -> None:
+    board.installed(1)
+    command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "install"]
+    command.append(str(board.maker.release(2, "silent")))
+    with watched(command) as installer:
+        assert installer.process.stdout
+        while "waiting until" not in installer.process.stdout.readline():
+            assert installer.process.poll() is None
+        (board.folder / "manager.hangs").touch()
+        installer.said("taken back: `systemctl show` does not end")
+        assert installer.process.wait(60) == 5
+    (board.folder / "manager.hangs").unlink()
+    assert board.check() == 1
+    board.manager.becomes("active", "version 1")
+
+
 def test_uninstall_leaves_nothing(board: Board) -> None:
     board.installed(1)
     (board.layout.settings.parent / "door.key").write_text("the owner's")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 
+from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import durable
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.slots import Slot
@@ -25,19 +28,30 @@ TEXT = """<?xml version="1.0" standalone="no"?>
 """
 
 
-def announce(layout: Layout) -> None:
+def announce(layout: Layout, tell: Callable[[str], None]) -> None:
     """Say which release runs, where Avahi is; a file that somebody else put there stays."""
     path = _place(layout)
-    if path.parent.is_dir() and (_is_ours(path) or not path.exists()):
-        text = _text(layout)
-        if not path.exists() or path.read_text() != text:
-            durable.write(path, text.encode())
+    with _told(tell):
+        if path.parent.is_dir() and (_is_ours(path) or not path.exists()):
+            text = _text(layout)
+            if not path.exists() or path.read_text() != text:
+                durable.write(path, text.encode())
 
 
-def silence(layout: Layout) -> None:
+def silence(layout: Layout, tell: Callable[[str], None]) -> None:
     """Say nothing any more."""
-    if _is_ours(path := _place(layout)):
-        durable.remove(path)
+    with _told(tell):
+        if _is_ours(path := _place(layout)):
+            durable.remove(path)
+
+
+@contextmanager
+def _told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell of a fault and go on: what the network hears must not keep a version from its start or its return."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        tell(f"Avahi is not told: {error.message if isinstance(error, UserError) else error}")
 
 
 def _text(layout: Layout) -> str:

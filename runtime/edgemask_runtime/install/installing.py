@@ -116,7 +116,7 @@ def _keep_running(device: Device, state: State) -> dict[str, Any]:
     """Start what is installed already, if it does not run."""
     current = state.current or "a"
     if (before := device.services.state()).active != "active":
-        link_all(device.layout)
+        link_all(device.layout, device.step)
         device.services.reload()
         device.services.restart()
         pass_gate(device.services, before.run, _door(device.slot(current)), device.step, steady_s=device.steady_s)

@@ -32,7 +32,7 @@ def recover(device: Device, *, boot: bool = False) -> list[str]:
     state = _mend_current(device, state, done, boot=boot)
     _clear(device, state, done)
     if state.current is not None:
-        link_all(device.layout)
+        link_all(device.layout, device.step)
     return done
 
 
@@ -65,7 +65,7 @@ def _mend_current(device: Device, state: State, done: list[str], *, boot: bool) 
     """Let `current` be the slot that the state names, or the one before if that is not whole, or nothing."""
     wanted, previous = _choices(device, state)
     if device.layout.running() != wanted or (wanted is None and device.layout.current.is_symlink()):
-        point(device.layout, wanted)
+        point(device, wanted)
         done.append(f"current: now {title_of(device.slot(wanted)) if wanted else 'nothing, for no slot is whole'}")
         _reload(device, boot)
         if wanted and not boot:

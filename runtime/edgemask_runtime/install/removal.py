@@ -24,7 +24,7 @@ def uninstall(device: Device, *, purge: bool = False) -> list[str]:
     with locked(layout, "uninstall"):
         forget_card(layout)
         device.services.stop()
-        unlink_all(layout)
+        unlink_all(layout, device.step)
         device.services.reload()
         durable.remove(layout.current)
         gone = [layout.root, layout.data, layout.runtime]

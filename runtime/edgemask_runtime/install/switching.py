@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -101,7 +102,7 @@ def undo(device: Device, state: State, cause: str, *, start: bool = True) -> Sta
     if pending is None:
         return state
     release = title_of(device.slot(pending.slot))
-    point(device.layout, pending.back)
+    point(device, pending.back)
     if start:
         _start_again(device, pending.back)
     if pending.fresh:
@@ -110,18 +111,19 @@ def undo(device: Device, state: State, cause: str, *, start: bool = True) -> Sta
     return write_state(device.layout, replace(state, current=pending.back, pending=None, failure=failure))
 
 
-def point(layout: Layout, slot: SlotName | None) -> None:
+def point(device: Device, slot: SlotName | None) -> None:
     """Let `current` and all that goes through it be of this slot; of none, let nothing be left of them."""
+    layout = device.layout
     if slot is None:
-        unlink_all(layout)
+        unlink_all(layout, device.step)
         durable.remove(layout.current)
         return
     durable.link(layout.current, layout.slot(slot).relative_to(layout.root))
-    link_all(layout)
+    link_all(layout, device.step)
 
 
 def _start(device: Device, door: Door | None) -> None:
-    link_all(device.layout)
+    link_all(device.layout, device.step)
     device.services.reload()
     before = device.services.state().run
     device.services.restart()
@@ -139,9 +141,11 @@ def _start_again(device: Device, back: SlotName | None) -> None:
 
 def _taken_back(device: Device, state: State, to: SlotName, cause: str) -> Returned:
     """Undo it, and the error that says why and what runs now."""
-    title, back = title_of(device.slot(to)), state.current
-    before = device.services.state().run
+    title, back, before = title_of(device.slot(to)), state.current, ""
     try:
+        # Why not an error: a systemd that does not answer must not keep the way back from being gone.
+        with suppress(UserError):
+            before = device.services.state().run
         undo(device, state, cause)
         if back is not None:
             completed = device.slot(back).completed()

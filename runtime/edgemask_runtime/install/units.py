@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from edgemask_runtime.install import durable
@@ -13,7 +14,7 @@ SYSUSERS = ".sysusers"
 WANTED = re.compile(r"^WantedBy=(.+)$", re.MULTILINE)
 
 
-def link_all(layout: Layout) -> None:
+def link_all(layout: Layout, tell: Callable[[str], None]) -> None:
     """Make every link that the running slot needs and remove those that it does not; files of others stay."""
     wanted = _wanted(layout)
     for path in _ours(layout):
@@ -24,14 +25,14 @@ def link_all(layout: Layout) -> None:
             durable.make_folder(path.parent)
             durable.link(path, target)
     if layout.current.exists():
-        announce(layout)
+        announce(layout, tell)
 
 
-def unlink_all(layout: Layout) -> None:
+def unlink_all(layout: Layout, tell: Callable[[str], None]) -> None:
     """Remove every link of ours."""
-    silence(layout)
     for path in _ours(layout):
         durable.remove(path)
+    silence(layout, tell)
 
 
 def owners_settings(layout: Layout) -> bool:
