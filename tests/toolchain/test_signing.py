@@ -52,6 +52,28 @@ def test_a_key_is_its_owners_alone_and_never_overwritten(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["field.pem", "field.pub"]
 
 
+def test_a_colleagues_public_key_is_not_overwritten(folder: Path) -> None:
+    made = signing.keygen("field")
+    made.path.unlink()
+    before = (folder / "field.pub").read_bytes()
+    with pytest.raises(UserError, match=r"field\.pub: is the public half of another key") as caught:
+        signing.keygen("field")
+    assert caught.value.hint
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("field.pub", before)]
+
+
+def test_a_broken_public_key_is_named_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken, whole = signing.keygen("broken"), signing.keygen("whole")
+    (folder / "broken.pub").write_text("half a key")
+    assert signing.key_files() == [whole]
+    told = capsys.readouterr().err
+    assert told.startswith(f"note: {folder / 'broken.pub'}: no Ed25519 public key in PEM: passed over")
+    (folder / "broken.pub").unlink()
+    assert signing.load("broken").public == broken.public
+    assert signing.key_files() == [broken, whole]
+    assert capsys.readouterr().err == ""
+
+
 def test_of_builds_that_make_the_development_key_at_once_all_get_the_same() -> None:
     program = "from edgemask.signing import development_key; print(development_key().public.id)"
     builds = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(5)]
@@ -115,12 +137,21 @@ def test_a_passphrase_is_asked_for_and_must_be_right() -> None:
     refused("the passphrase is not the one", "field", lambda _: "wrong")
 
 
-@pytest.mark.parametrize("algorithm", ["RSA", "X25519", None])
-def test_other_files_are_no_keys(algorithm: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "genpkey -algorithm RSA",
+        "genpkey -algorithm X25519",
+        "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP160r1",
+        "genrsa -aes128 -traditional -passout pass:right",
+        "",
+    ],
+)
+def test_other_files_are_no_keys(words: str, tmp_path: Path) -> None:
     path = tmp_path / "other.pem"
     path.write_text("hello")
-    if algorithm:
-        assert openssl("genpkey", "-algorithm", algorithm, "-out", path).returncode == 0
+    if words:
+        assert openssl(*words.split(), "-out", path).returncode == 0
     path.chmod(0o600)
     refused("no Ed25519 key|no private key", path)
 

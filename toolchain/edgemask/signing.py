@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -29,6 +31,7 @@ from edgemask_runtime.trust.signatures import DOMAINS, Algorithm
 
 DEVELOPMENT, RELEASE = "development", "release"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 Ask = Callable[[str], str]
 """Asks a person for the passphrase of the key file that it is told."""
 
@@ -84,6 +87,7 @@ def keygen(name: str = RELEASE, *, development: bool = False, passphrase: str | 
     key = SigningKey(name, Ed25519PrivateKey.generate(), development)
     path = keys_folder() / f"{name}.pem"
     _make_folder(path.parent)
+    _check_no_public(path)
     _write_new(path, _pem(key, passphrase))
     write_atomic(path.with_suffix(".pub"), key.public.to_pem())
     return KeyFile(name, path, key.public)
@@ -140,14 +144,19 @@ def public_key(key: str | Path) -> PublicKey:
 
 
 def key_files() -> list[KeyFile]:
-    """The keys in the folder of keys."""
+    """The keys in the folder of keys; one whose public half cannot be read is named to the user, and left out."""
     return list(_key_files())
 
 
 def _key_files() -> Iterator[KeyFile]:
     for path in sorted(keys_folder().glob("*.pub")):
-        if path.with_suffix(".pem").is_file():
+        if not path.with_suffix(".pem").is_file():
+            continue
+        try:
             yield KeyFile(path.stem, path.with_suffix(".pem"), read_public(path))
+        except UserError as error:
+            mend = f"delete it, and the next `--key {path.stem}` writes it anew"
+            print(f"note: {error.message}: passed over; {mend}", file=sys.stderr, flush=True)
 
 
 def _place(key: str | Path) -> Path:
@@ -164,8 +173,8 @@ def _private(pem: bytes, path: Path, ask: Ask | None) -> Ed25519PrivateKey:
     try:
         passphrase = _passphrase(pem, path, ask)
         private = load_pem_private_key(pem, passphrase)
-    except ValueError as error:
-        reason = "the passphrase is not the one of this key" if b"ENCRYPTED" in pem else "no private key in PEM"
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        reason = "the passphrase is not the one of this key" if ENCRYPTED in pem else "no private key in PKCS#8 PEM"
         raise UserError(f"{path}: {reason}", "`edgemask keygen NAME` makes a key") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise UserError(f"{path}: no Ed25519 key", "releases are signed with Ed25519 alone: `edgemask keygen NAME`")
@@ -173,7 +182,7 @@ def _private(pem: bytes, path: Path, ask: Ask | None) -> Ed25519PrivateKey:
 
 
 def _passphrase(pem: bytes, path: Path, ask: Ask | None) -> bytes | None:
-    if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" not in pem:
+    if ENCRYPTED not in pem:
         return None
     if ask is None:
         raise UserError(f"{path}: has a passphrase", "`edgemask sign RELEASE --key NAME` asks for it")
@@ -193,6 +202,13 @@ def _make_folder(folder: Path) -> None:
         raise UserError(
             f"{folder}: cannot make this folder: {error.strerror}", "XDG_CONFIG_HOME names another"
         ) from error
+
+
+def _check_no_public(path: Path) -> None:
+    """UserError where somebody's public key lies under the new key's name: devices may have to be told of it."""
+    public = path.with_suffix(".pub")
+    if public.exists() and not path.exists():
+        raise UserError(f"{public}: is the public half of another key", "take another name, or move that file away")
 
 
 def _write_new(path: Path, data: bytes) -> None:
