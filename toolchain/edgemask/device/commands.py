@@ -249,10 +249,14 @@ def devices(
 ) -> None:
     """List what announces itself on this network: devices with Edgemask, and hosts that take ssh."""
     from edgemask.device.discovery import devices as run
-    from edgemask.device.showing import devices_text
+    from edgemask.device.showing import Steps, devices_text
     from edgemask.listing import as_json
 
-    found = run(wait, interface)
+    steps = Steps()
+    try:
+        found = run(wait, interface, steps)
+    finally:
+        steps.end()
     typer.echo(as_json([one.to_json() for one in found]) if json else devices_text(found))
 
 
