@@ -293,6 +293,36 @@ def test_damage_by_hand_is_told_and_mended(board: Board) -> None:
     board.installed(3)
 
 
+def test_what_rules_old_releases_out_outlives_a_lost_state(board: Board) -> None:
+    board.installed(9, min_serial=9, date="2026-11-22T00:00:00Z")
+    board.installed(11, date="2026-11-20T00:00:00Z")
+    board.installed(12, date="2026-11-20T00:00:00Z")
+    before = json.loads(board.layout.state.read_text())
+    for lost in ([board.layout.state], [board.layout.state, board.layout.current]):
+        for path in lost:
+            path.unlink()
+        board.boot()
+        state = json.loads(board.layout.state.read_text())
+        assert {name: state[name] for name in ("floor", "newest_time")} == {
+            name: before[name] for name in ("floor", "newest_time")
+        }
+    assert board.status()["installed"] is None
+    assert "this device takes 9 or above" in board.refuses("install", board.maker.release(8))
+
+
+def test_with_nothing_remembered_what_runs_is_the_oldest_that_may(board: Board) -> None:
+    board.installed(4, min_serial=2, date="2026-11-22T00:00:00Z")
+    board.installed(5, min_serial=3, date="2026-11-20T00:00:00Z")
+    newest = json.loads(board.layout.state.read_text())["newest_time"]
+    assert newest > 0
+    board.layout.state.unlink()
+    board.layout.floor.write_text("{")
+    board.boot()
+    state = json.loads(board.layout.state.read_text())
+    assert (board.check(), state["floor"], state["newest_time"]) == (5, 5, newest)
+    assert "below the floor" in board.refuses("rollback")
+
+
 def test_the_real_daemon_is_installed_and_warmed_up(board: Board) -> None:
     """Its modules are those of this environment, which a path file in the wheel leads to."""
     places = [sysconfig.get_paths()["purelib"], str(Path(__file__).parents[2] / "runtime")]

@@ -33,6 +33,11 @@ class Layout:
         return self.root / "state.json"
 
     @property
+    def floor(self) -> Path:
+        """What of the state may never sink, once more."""
+        return self.root / "floor.json"
+
+    @property
     def keys(self) -> Path:
         """The keys that this device trusts."""
         return self.root / "keys.json"

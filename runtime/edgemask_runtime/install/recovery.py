@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import clock, durable
+from edgemask_runtime.install.floor import Floor, remember, remembered
 from edgemask_runtime.install.layout import SLOTS, SlotName
 from edgemask_runtime.install.state import Failure, State, read_state, write_state
 from edgemask_runtime.install.switching import Device, finish, point, title_of, undo
 from edgemask_runtime.install.units import link_all
+from edgemask_runtime.trust import newest_after
 
 CUT = "its gate was not passed yet when the power or the installer was cut off"
 
@@ -47,7 +49,9 @@ def _read(device: Device, done: list[str]) -> State:
         cause = error.message
         layout.state.replace(layout.state.with_suffix(".broken"))
     done.append(f"{layout.state}: broken or missing, made anew from what the slots hold")
-    return write_state(layout, replace(_found(device), failure=Failure("state.json", cause, clock.text())))
+    state = write_state(layout, replace(_found(device), failure=Failure("state.json", cause, clock.text())))
+    remember(layout, state)
+    return state
 
 
 def _found(device: Device) -> State:
@@ -55,10 +59,20 @@ def _found(device: Device) -> State:
     whole = [name for name in SLOTS if _whole(device, name)]
     whole.sort(key=lambda name: (name == device.layout.running(), device.slot(name).manifest().serial), reverse=True)
     current, previous = (*whole, None, None)[:2]
+    kept = _kept(device, whole)
     if current is None or not device.layout.current.is_symlink():
-        return State()
+        return kept
     encrypt = any(device.slot(name).is_encrypted() for name in whole)
-    return State(floor=device.slot(current).manifest().min_serial, current=current, previous=previous, encrypt=encrypt)
+    return replace(kept, current=current, previous=previous, encrypt=encrypt)
+
+
+def _kept(device: Device, whole: list[SlotName]) -> State:
+    """Floor and time, no lower than they were; where nothing tells of them, what runs is the oldest that may."""
+    releases = [device.slot(name).manifest() for name in whole]
+    known = remembered(device.layout) or Floor(releases[0].serial if releases else 0, 0)
+    newest = [newest_after(known.newest_time, release) for release in releases]
+    floor = max([known.floor, *(release.min_serial for release in releases)])
+    return State(floor=floor, newest_time=max([known.newest_time, *newest]))
 
 
 def _mend_current(device: Device, state: State, done: list[str], *, boot: bool) -> State:

@@ -10,6 +10,7 @@ from typing import ClassVar
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import clock, durable, gate
 from edgemask_runtime.install.engines import remove_strange_engines
+from edgemask_runtime.install.floor import remember
 from edgemask_runtime.install.layout import Layout, SlotName
 from edgemask_runtime.install.services import Services
 from edgemask_runtime.install.slots import Door, Slot
@@ -85,9 +86,10 @@ def _passed(device: Device, state: State, to: SlotName, *, fresh: bool) -> State
 
 
 def finish(device: Device, state: State) -> State:
-    """Do what is left after a gate that was passed: the release's changes of keys, and old engines."""
+    """Do what is left after a gate that was passed: the floor once more, the release's changes of keys, old engines."""
     if state.pending is None:
         return state
+    remember(device.layout, state)
     apply_changes(device.layout, device.slot(state.pending.slot).manifest())
     remove_strange_engines(device.layout)
     return write_state(device.layout, replace(state, pending=None))
