@@ -114,8 +114,30 @@ def test_the_key_to_enrol_is_one_that_signed(make_bundle: Any, tmp_path: Path, m
     release = signed_release(tmp_path / "tiny.release", make_bundle(), "release")
     assert enrolment_for(release).key == key.public
     assert enrolment_for(release, key.path.with_suffix(".pub")).key == key.public
-    with pytest.raises(UserError, match=f"signed by {key.public.id}, which is not enrolled here"):
+    with pytest.raises(UserError, match=rf"signed by {key.public.id}, not by the key in .*other\.pub"):
         enrolment_for(release, other.path.with_suffix(".pub"))
+
+
+def test_a_release_of_somebody_else_is_told_where_keys_were_looked_for(
+    make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under sudo, where the folder of keys is root's."""
+    key = own_key(monkeypatch, tmp_path / "config")
+    release = signed_release(tmp_path / "tiny.release", make_bundle(), "release")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "roots"))
+    monkeypatch.setenv("SUDO_USER", "me")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    folder = tmp_path / "roots/edgemask/keys"
+    with pytest.raises(
+        UserError, match=f"signed by {key.public.id}; none of your keys in {folder} signed it"
+    ) as caught:
+        enrolment_for(release)
+    assert "--enrol ~/.config/edgemask/keys/NAME.pub" in str(caught.value.hint)
+    monkeypatch.delenv("SUDO_USER")
+    with pytest.raises(UserError) as caught:
+        enrolment_for(release)
+    assert "from whoever made the release" in str(caught.value.hint)
+    assert enrolment_for(release, key.path.with_suffix(".pub")).key == key.public
 
 
 def test_a_development_key_is_for_ones_own_desk(

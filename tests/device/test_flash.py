@@ -14,7 +14,7 @@ from edgemask.device.destination import Destination
 from edgemask.device.flash import Outcome, flash
 from edgemask.device.home import WENT_BACK, ask_device
 from edgemask.errors import UserError
-from edgemask.signing import development_key, sign
+from edgemask.signing import development_key, keygen, sign
 from edgemask_runtime.release import Release
 from edgemask_runtime.trust import Signatures
 
@@ -103,8 +103,17 @@ def test_all_that_is_in_the_way_is_told_at_once_and_nothing_is_sent(far: Far) ->
 
 def test_a_key_that_nobody_here_has(far: Far) -> None:
     error = failed(far.flash(far.maker.release(1), enrol=None))
-    assert f"signed by {far.maker.key.id}, whose public key is not here" in error.message
+    assert f"signed by {far.maker.key.id}; none of your keys in " in error.message
     assert "--enrol NAME.pub" in str(error.hint)
+
+
+def test_a_first_device_enrols_only_a_key_that_signed(far: Far) -> None:
+    """Though a key of this user's signed, and would be enrolled without --enrol."""
+    own, other = development_key(), keygen("other")
+    far.maker.signature = lambda signed: Signatures.from_bytes(sign(signed, own)).signatures[0]  # type: ignore[method-assign]
+    error = failed(far.flash(far.maker.release(1), enrol=other.path.with_suffix(".pub"), allow_dev_key=True))
+    assert f"signed by {own.public.id}, not by the key in {other.path.with_suffix('.pub')}" in error.message
+    assert not far.layout.root.exists()
 
 
 def test_a_development_key_only_where_it_is_allowed(far: Far, tmp_path: Path) -> None:

@@ -114,6 +114,18 @@ def test_the_command_line_signs_and_says_who_signed(unsigned: Path, tmp_path: Pa
     assert development.public.id in edgemask("sign", unsigned, "--signature", tmp_path / "signature.json")
 
 
+def test_signing_and_taking_signatures_are_two_things(unsigned: Path, tmp_path: Path) -> None:
+    own = key("own")
+    sign_release(unsigned, own, tmp_path / "signature.json")
+    before = unsigned.read_bytes()
+    for option in (["--key", "own"], ["--out", "x.json"]):
+        words = ["sign", str(unsigned), "--signature", str(tmp_path / "signature.json"), *option]
+        done = CliRunner().invoke(app, words)
+        assert isinstance(done.exception, UserError)
+        assert "--signature takes signatures that were made already" in done.exception.message
+    assert unsigned.read_bytes() == before
+
+
 def test_inspect_holds_a_release_to_a_key(unsigned: Path, tmp_path: Path) -> None:
     own, other = key("own"), key("other")
     sign_release(unsigned, own)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgemask.errors import UserError
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -60,6 +62,10 @@ def sign(
     from edgemask.release_signatures import sign_release, take_signatures, who_signed
     from edgemask_runtime.release import Release
 
+    if signature is not None and (key or out):
+        raise UserError(
+            "--signature takes signatures that were made already", "leave --key and --out away, or --signature"
+        )
     if signature is None:
         sign_release(release, signing.load(key or signing.RELEASE, _ask), out)
         signed = who_signed(Release.open(release)) if out is None else []

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from edgemask.device.destination import Destination
+from edgemask.device.enrolment import signer_of, unknown_signer
 from edgemask.device.facts import Facts, ask_facts
 from edgemask.device.home import Home, change_device
 from edgemask.device.preflight import Check, Sizes, check, installed_bytes, require, services
 from edgemask.device.ssh import Ssh
 from edgemask.device.upload import Inbox, Parcel, Tell
 from edgemask.errors import UserError
-from edgemask.signing import key_files
 from edgemask_runtime.release import Release
-from edgemask_runtime.trust import EnrolledKey, Keys, PublicKey, read_public, verify
+from edgemask_runtime.trust import read_public
 
 RUNTIME = "wheels/edgemask_runtime-"
 FROM_WHEEL = (
@@ -85,12 +85,13 @@ class Outcome:
 
 
 class Package:
-    """A release that was found sound here, and the key that a device is to trust for it."""
+    """A release that was found sound here, who signed it, and the key that a device is to trust."""
 
     def __init__(self, path: Path, options: FlashOptions) -> None:
         self.release = Release.open(path)
         self.parcel = Parcel.read(path)
-        self.signer = _signer(self.release, options.enrol)
+        self.signer = signer_of(self.release, options.enrol)
+        self.key = read_public(options.enrol) if options.enrol else self.signer
         self.settings = Parcel.read(options.settings) if options.settings else None
 
     def runtime(self, version: str) -> Parcel:
@@ -156,13 +157,11 @@ def _rights(ssh: Ssh, facts: Facts) -> Iterator[Check]:
 
 def _keys(package: Package, facts: Facts, options: FlashOptions) -> Iterator[Check]:
     """A first install enrols a key; later ones are the device's to judge."""
-    signer = package.signer
-    if facts.installed is None and signer is None:
-        signers = ", ".join(one.key for one in package.release.signatures.signatures) or "nobody"
-        hint = "--enrol NAME.pub, the public half of that key, from whoever made the release"
-        yield Check("signature", f"signed by {signers}, whose public key is not here", "a key of yours", False, hint)
+    if facts.installed is None and package.signer is None:
+        fault = unknown_signer(package.release, options.enrol)
+        yield Check("signature", fault.message, "one of the key that is enrolled", False, fault.hint or "")
     wanted = facts.installed is None or options.enrol is not None
-    if signer and signer.development and wanted and not options.allow_dev_key:
+    if package.key and package.key.development and wanted and not options.allow_dev_key:
         hint = "--allow-dev-key, to try it; for the field build it with a key of your own: edgemask keygen"
         yield Check("signature", "a development key", "a key for releases", False, hint)
 
@@ -172,7 +171,8 @@ def _install(ssh: Ssh, package: Package, plan: Plan, options: FlashOptions, tell
     program, version = facts.python_for(package.release.manifest.environments) or ("python3", facts.python)
     is_first = facts.installed is None
     inbox = Inbox(ssh, program)
-    enrol = _enrolment(package, options) if is_first or options.enrol else None
+    key = package.key if is_first or options.enrol else None
+    enrol = Parcel.of(f"{key.id}.pub", key.to_pem()) if key else None
     wheel = package.runtime(version) if is_first and not home.program else None
     inbox.keep([package.parcel])
     paths = {parcel: inbox.send(parcel, tell) for parcel in (package.parcel, wheel, enrol, package.settings) if parcel}
@@ -191,26 +191,6 @@ def _install(ssh: Ssh, package: Package, plan: Plan, options: FlashOptions, tell
 def _bare(python: str, wheel: str) -> list[str]:
     # Why -B: a user's folder is no place for what root compiles. -I: nor for modules of root's.
     return [python, "-I", "-B", "-c", FROM_WHEEL, wheel]
-
-
-def _enrolment(package: Package, options: FlashOptions) -> Parcel | None:
-    key: PublicKey | None = read_public(options.enrol) if options.enrol else None
-    if key is None and package.signer:
-        key = package.signer.key
-    return Parcel.of(f"{key.id}.pub", key.to_pem()) if key else None
-
-
-def _signer(release: Release, enrol: Path | None) -> EnrolledKey | None:
-    """The key of this user's, or the one to be enrolled, that signed the release; None where it is another's.
-
-    UserError where it says so and it is not true.
-    """
-    keys = Keys()
-    for public in [*([read_public(enrol)] if enrol else []), *(file.public for file in key_files())]:
-        keys = keys if keys.find(public.id) else keys.enrol(public, "this machine")
-    if not any(keys.find(one.key) for one in release.signatures.signatures):
-        return None
-    return verify(release.signed, release.signatures, keys)
 
 
 def _title(manifest: dict[str, Any] | None) -> str | None:
