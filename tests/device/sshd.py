@@ -79,6 +79,11 @@ class Sshd:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def sessions_ended(self) -> None:
+        """Wait until nobody is connected any more, which is for the other end to do."""
+        for session in self._sessions:
+            session.wait(60)
+
     def close(self) -> None:
         """End it and all its sessions."""
         with suppress(OSError):

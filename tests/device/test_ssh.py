@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
@@ -109,6 +111,13 @@ def test_a_long_folder_for_temporary_files(board: Sshd, monkeypatch: pytest.Monk
         assert ssh.run(["echo", "on"]).text == "on\n"
 
 
+def session_settings() -> list[str]:
+    """What ssh knows since 8.7, and would keep any command from being run."""
+    said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr
+    major, minor = (int(part) for part in said.removeprefix("OpenSSH_").split("p")[0].split("."))
+    return ["SessionType none", "StdinNull yes", "ForkAfterAuthentication yes"] if (major, minor) >= (8, 7) else []
+
+
 def test_settings_for_people_do_not_matter(board: Sshd) -> None:
     """What people have in ~/.ssh/config for their own sessions: a terminal, a command, forwardings, silence."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -121,9 +130,27 @@ def test_settings_for_people_do_not_matter(board: Sshd) -> None:
             "LogLevel QUIET",
             "ControlMaster auto",
             f"ControlPath {board.folder}/%C",
+            "ControlPersist 600",
+            *session_settings(),
         )
         with connect(board) as ssh:
             assert ssh.run(["echo", "plain"]).out == b"plain\n"
+    board.sessions_ended()
+
+
+def test_an_older_ssh_is_told_only_what_it_knows(board: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stops at words of 8.7, as those before it do."""
+    real, folder = shutil.which("ssh"), tmp_path / "old"
+    folder.mkdir()
+    (folder / "ssh").write_text(
+        '#!/bin/sh\ntest "$1" != -V || { echo OpenSSH_8.4p1 Debian-5 >&2; exit 0; }\n'
+        'case "$*" in *SessionType*) echo Bad configuration option: sessiontype >&2; exit 255;; esac\n'
+        f'exec {real} "$@"\n'
+    )
+    (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    with connect(board) as ssh:
+        assert ssh.run(["echo", "plain"]).out == b"plain\n"
 
 
 def test_a_shell_that_greets(board: Sshd) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from types import TracebackType
@@ -26,7 +29,15 @@ NOT_FOUND = 127
 LONGEST_FOLDER = 60
 PROBE = b"edgemask-is-here\n"
 # What a configuration made for people may ask for, and a program must not have.
-PLAIN = ("RemoteCommand=none", "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no", "LogLevel=INFO")
+PLAIN = (
+    "RemoteCommand=none",
+    "ClearAllForwardings=yes",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "LogLevel=INFO",
+    "ControlPersist=no",
+)
+SINCE_8_7 = ("SessionType=default", "StdinNull=no", "ForkAfterAuthentication=no")
 PATIENCE = (f"ConnectTimeout={CONNECT_S}", f"ServerAliveInterval={SILENCE_S}", "ServerAliveCountMax=3")
 # A step whose connection is gone must fail, and not quietly make one of its own and ask for the password again.
 NO_OTHER_WAY = ("ControlMaster=no", "ProxyCommand=false")
@@ -50,12 +61,14 @@ class Ssh:
     """A connection that was let in; leave the context to close it. `config` stands for ~/.ssh/config."""
 
     def __init__(self, destination: Destination, config: Path | None = None) -> None:
-        if shutil.which("ssh") is None:
+        program = shutil.which("ssh")
+        if program is None:
             raise UserError("ssh is missing on this machine", "install it: sudo apt install openssh-client")
+        self._program = program
         self.destination = destination
         self._config = [] if config is None else ["-F", str(config)]
         self._folder = tempfile.TemporaryDirectory(prefix="edgemask-", dir=_short_folder())
-        options = [word for option in (*PLAIN, *PATIENCE) for word in ("-o", option)]
+        options = [word for option in (*_plain(self._program), *PATIENCE) for word in ("-o", option)]
         # Why cat: what comes back shows that commands run there, and it ends, and ssh with it, when this process does.
         with _interrupts_ignored():
             self._master = Piped([*self._ssh("-M"), *options, *destination.arguments, "cat"], shown=sys.stderr.isatty())
@@ -88,7 +101,7 @@ class Ssh:
     def start(self, command: Sequence[str], *, root: bool = False) -> Channel:
         """Start a command on the device."""
         words = [*self.root, *command] if root else list(command)
-        options = [word for option in (*PLAIN, *NO_OTHER_WAY) for word in ("-o", option)]
+        options = [word for option in (*_plain(self._program), *NO_OTHER_WAY) for word in ("-o", option)]
         return Channel(self, [*self._ssh(), *options, *self.destination.arguments, shlex.join(words)])
 
     @property
@@ -109,7 +122,7 @@ class Ssh:
         return lost(self.destination, self._master.faults())
 
     def _ssh(self, *flags: str) -> list[str]:
-        return ["ssh", *self._config, "-T", *flags, "-S", str(Path(self._folder.name) / "s")]
+        return [self._program, *self._config, "-T", *flags, "-S", str(Path(self._folder.name) / "s")]
 
     def _refused(self) -> UserError:
         self._master.close_input()
@@ -178,6 +191,16 @@ class Channel:
     def _feed(self, data: bytes) -> None:
         self._piped.write(data)
         self._piped.close_input()
+
+
+@cache
+def _plain(program: str) -> tuple[str, ...]:
+    """PLAIN, and what is to be said to a newer ssh; an older one fails at words that it does not know."""
+    # Why not IgnoreUnknown: it would stand in the place of the one in the user's own configuration.
+    said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)
+    version = re.search(r"OpenSSH_\D*(\d+)\.(\d+)", said.stdout + said.stderr)
+    is_newer = version is not None and (int(version[1]), int(version[2])) >= (8, 7)
+    return (*PLAIN, *(SINCE_8_7 if is_newer else ()))
 
 
 def _short_folder() -> str:
