@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -99,6 +100,38 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "small": (card(size=2 * GB), r"is too small: 2\.0 GB, the image has 4\.0 GB"),
     "large": (card(size=2000 * GB), "is larger than a card: 2000 GB"),
 }
+
+
+@pytest.mark.parametrize(
+    ("kind", "larger"),
+    [
+        *((f"{maker}_raid_member", "a RAID") for maker in ("nvidia", "promise_fasttrack", "silicon_medley", "linux")),
+        ("LVM1_member", "LVM"),
+        ("mpath_member", "a disk with several paths"),
+        ("VMFS_volume_member", "VMFS"),
+        ("someones_member", "someones"),
+        ("stratis", "Stratis"),
+        ("bcachefs", "bcachefs"),
+        ("drbdmanage_control_volume", "DRBD"),
+        ("swsuspend", "a suspended system"),
+    ],
+)
+def test_parts_of_what_nobody_opened_yet_are_refused(kind: str, larger: str) -> None:
+    for listing in (card(fstype=kind), card({"fstype": kind})):
+        with pytest.raises(UserError, match=f"is part of {larger}$"):
+            chosen_disk(listing, "/dev/sdb", 4 * GB)
+
+
+def test_every_member_that_blkid_knows_is_refused() -> None:
+    """The words are those in the library itself."""
+    libraries = [path for folder in ("/usr/lib", "/lib") for path in Path(folder).glob("*/libblkid.so.1")]
+    if not libraries:
+        pytest.skip("no libblkid here")
+    words = re.findall(rb"[A-Za-z0-9_]+_member\b", libraries[0].read_bytes())
+    assert len(words) > 10
+    for word in words:
+        with pytest.raises(UserError, match="is part of "):
+            chosen_disk(card(fstype=word.decode()), "/dev/sdb", 4 * GB)
 
 
 @pytest.mark.parametrize("case", REFUSED)

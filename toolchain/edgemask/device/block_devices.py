@@ -17,16 +17,23 @@ from edgemask.errors import UserError
 COLUMNS = "NAME,KNAME,PATH,TYPE,SIZE,RO,RM,MODEL,VENDOR,SERIAL,TRAN,FSTYPE,LABEL,PKNAME,MOUNTPOINTS"
 WHOLE = ("disk", "loop")
 # What a part of something larger is called by blkid: overwriting it takes the larger thing down.
+MEMBER, RAID_MEMBER = "_member", "_raid_member"
 MEMBERS = {
+    "LVM1_member": "LVM",
     "LVM2_member": "LVM",
-    "linux_raid_member": "a RAID",
-    "isw_raid_member": "a RAID",
-    "ddf_raid_member": "a RAID",
     "zfs_member": "ZFS",
+    "mpath_member": "a disk with several paths",
+    "VMFS_volume_member": "VMFS",
     "bcache": "bcache",
+    "bcachefs": "bcachefs",
+    "stratis": "Stratis",
     "drbd": "DRBD",
+    "drbdmanage_control_volume": "DRBD",
+    "drbdproxy_datalog": "DRBD",
+    "DM_snapshot_cow": "a snapshot",
     "ceph_bluestore": "Ceph",
     "swap": "swap space",
+    "swsuspend": "a suspended system",
 }
 SYSTEM_PLACES = ("/", "/boot", "/boot/efi", "/boot/firmware", "/home", "/usr", "/var", "/nix/store", "[SWAP]")
 SYSTEM_BLOCK = Path("/sys/class/block")
@@ -101,14 +108,21 @@ def _problems(listing: Mapping[str, Any], needed: int, any_size: bool) -> Iterat
     for one in everything:
         yield from _mounts(one)
     for one in everything:
-        if one.get("fstype") in MEMBERS:
+        if larger := _larger(_text(one, "fstype")):
             hint = f"take another disk; if it is to go, first take it out: wipefs -a {one['path']}"
-            yield f"{one['path']} is part of {MEMBERS[one['fstype']]}", hint
+            yield f"{one['path']} is part of {larger}", hint
         if one is not listing and one["type"] != "part":
             yield f"{one['path']} ({one['type']}) is in use on it", "take another disk, or close what uses it"
     if listing["ro"]:
         yield "is read-only", "a card has a lock at its side"
     yield from _sizes(int(listing["size"] or 0), needed, any_size)
+
+
+def _larger(kind: str) -> str | None:
+    """What something of this kind is a part of."""
+    if kind.endswith(RAID_MEMBER):
+        return "a RAID"
+    return MEMBERS.get(kind) or (kind.removesuffix(MEMBER) if kind.endswith(MEMBER) else None)
 
 
 def _mounts(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
