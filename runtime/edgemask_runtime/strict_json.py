@@ -21,10 +21,19 @@ SHOWN_FAULTS = 50
 
 
 def known(kind: Any, value: Any) -> Any:
-    """Parsed JSON without the keys that the dataclass does not have: those that a newer version added, where an older
-    one that was gone back to must read what the newer one left."""
-    names = {field.name for field in fields(kind)}
-    return {name: item for name, item in value.items() if name in names} if isinstance(value, dict) else value
+    """Parsed JSON without the keys that the dataclass, or one within it, does not have: those that a newer version
+    added, where an older one that was gone back to must read what the newer one left."""
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        return {
+            field.name: known(hints[field.name], value[field.name]) for field in fields(kind) if field.name in value
+        }
+    inner = next((one for one in reversed(get_args(kind)) if one not in (types.NoneType, ...)), None)
+    if get_origin(kind) in (Union, types.UnionType):
+        return known(inner, value)
+    if isinstance(value, dict):
+        return {name: known(inner, item) for name, item in value.items()}
+    return [known(inner, item) for item in value] if isinstance(value, list) else value
 
 
 class Faults:

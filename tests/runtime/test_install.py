@@ -173,6 +173,31 @@ def test_a_release_changes_keys_when_it_runs(board: Board, make_bundle: MakeBund
     assert [key["id"] for key in board.status()["keys"]["enrolled"]] == [heir.key.id]
 
 
+def test_a_file_of_keys_that_cannot_be_read(board: Board, make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """It holds up neither what runs nor the next start, and there is a way out."""
+    (tmp_path / "next").mkdir()
+    heir = Maker(tmp_path / "next", make_bundle())
+    board.installed(1)
+    assert "--reset-keys is for one that cannot" in board.refuses("install", board.maker.release(2), "--reset-keys")
+    state = json.loads(board.layout.state.read_text())
+    # As the power leaves it between the gate and the release's changes of keys.
+    state["pending"] = {"slot": "a", "back": None, "fresh": True, "passed": True}
+    board.layout.state.write_text(json.dumps(state))
+    board.layout.keys.write_text('{"schema": 1, "enrolled": [')
+    board.boot()
+    told = board.run("recover").stdout
+    assert "its changes of keys wait" in told
+    assert "--reset-keys" in told
+    assert "not valid JSON" in board.run("status").stdout
+    assert "--reset-keys" in board.refuses("install", heir.release(2), "--enrol", heir.public)
+    assert "not enrolled here" in board.refuses("install", board.maker.release(2), "--reset-keys")
+    done = board.run("install", heir.release(2), "--enrol", heir.public, "--reset-keys")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [key["id"] for key in board.status()["keys"]["enrolled"]] == [heir.key.id]
+    assert board.layout.keys.with_suffix(".broken").exists()
+    assert board.check() == 2
+
+
 def test_what_is_refused_changes_nothing(board: Board) -> None:
     board.installed(1)
     good = board.maker.release(2)
@@ -369,8 +394,14 @@ def test_without_an_installation_every_verb_says_so(board: Board) -> None:
 
 def test_what_a_newer_version_wrote_down_can_be_read(board: Board) -> None:
     board.installed(1)
-    for file in (board.layout.state, board.layout.slot("a") / "complete.json"):
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"added": {"later": True}}))
+    later = {"added": {"later": True}}
+    complete = board.layout.slot("a") / "complete.json"
+    state, completed = json.loads(board.layout.state.read_text()), json.loads(complete.read_text())
+    failure = {"release": "tiny 2", "cause": "no camera", "at": "2026-11-20T00:00:00Z"} | later
+    board.layout.state.write_text(json.dumps(state | later | {"failure": failure}))
+    warm = completed["warm"] | later | {"models": {"tiny": completed["warm"]["models"]["tiny"] | later}}
+    complete.write_text(json.dumps(completed | later | {"warm": warm}))
+    assert board.status()["failure"]["cause"] == "no camera"
     assert board.status()["installed"]["serial"] == 1
     board.boot()
     assert board.check() == 1

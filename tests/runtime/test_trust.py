@@ -176,7 +176,7 @@ def test_keys_survive_their_file(tmp_path: Path) -> None:
         (lambda data: data["enrolled"][0].update(id="0" * 16), r"\$\.enrolled\[0\]\.id: value '0000000000000000'"),
         (lambda data: data["enrolled"][0].update(public="AAAA"), r"\$\.enrolled\[0\]\.public"),
         (lambda data: data.update(schema=2), r"\$\.schema"),
-        (lambda data: data.update(trusted=[]), r"\$\.trusted: unknown key"),
+        (lambda data: data.update(enrolled={}), r"\$\.enrolled: value"),
         (lambda data: data["enrolled"][0].pop("development"), r"development: missing"),
     ],
 )
@@ -187,6 +187,13 @@ def test_a_file_of_keys_that_was_meddled_with_is_refused(change, fault: str, tmp
     with pytest.raises(UserError, match=fault) as caught:
         Keys.read(tmp_path / "keys.json")
     assert caught.value.hint
+
+
+def test_what_a_newer_version_says_of_keys_is_passed_over(tmp_path: Path) -> None:
+    data = json.loads(json.dumps(dataclasses.asdict(KEYS)))
+    data["enrolled"][0] |= {"valid_until": "2030-01-01"}
+    (tmp_path / "keys.json").write_text(json.dumps(data | {"threshold": {"of": 2}}))
+    assert Keys.read(tmp_path / "keys.json") == KEYS
 
 
 def test_a_release_adds_and_revokes_keys() -> None:

@@ -125,6 +125,7 @@ def _lines(told: dict[str, Any]) -> list[str]:
     lines += [f"floor: serial {told['floor']}", f"disk: {told['disk']['free_bytes'] >> 20} MB free"]
     lines += [f"clock: {told['clock']['behind_s']} s behind what it was"] if told["clock"]["behind_s"] else []
     lines += [f"failed last: {failure['release']}, {failure['at']}: {failure['cause']}"] if failure else []
+    lines += [f"trouble: {told['keys']['trouble']}"] if "trouble" in told["keys"] else []
     return lines + [f"trouble: {trouble}" for trouble in told["trouble"]]
 
 
@@ -175,6 +176,11 @@ def _add_install(install: argparse.ArgumentParser) -> None:
     install.add_argument("--enrol", type=Path, metavar="PUB", help="a public key (NAME.pub) to trust from now on")
     install.add_argument(
         "--allow-dev-key", action="store_true", dest="allow_development", help="let --enrol enrol a development key"
+    )
+    install.add_argument(
+        "--reset-keys",
+        action="store_true",
+        help="where keys.json cannot be read: believe the key of --enrol alone, and forget what was revoked",
     )
     install.add_argument(
         "--encrypt-models",

@@ -18,7 +18,7 @@ from edgemask_runtime.install.sealing import seal_models
 from edgemask_runtime.install.slots import Completed, Slot, Warm
 from edgemask_runtime.install.state import Failure, State, read_state, write_state
 from edgemask_runtime.install.status import slot_summary
-from edgemask_runtime.install.switching import Device, switch, title_of
+from edgemask_runtime.install.switching import Device, finish, switch, title_of
 from edgemask_runtime.install.trusting import Order, accept, write_keys
 from edgemask_runtime.install.units import link_all
 from edgemask_runtime.install.unpacking import check_space, python_version, unpack
@@ -46,6 +46,7 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         opens = encrypt == encrypted and (device.layout.device_key.exists() or not encrypted)
         if _is_current(device, state, release) and opens:
             write_keys(device.layout, keys)
+            state = finish(device, state)
             running = _keep_running(device, state)
             _forget_card(device, order)
             return running
@@ -53,6 +54,7 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         check_space(release, device.slot(to))
         state = _prepare(device, state, release, to, encrypt=encrypt)
         write_keys(device.layout, keys)
+        state = finish(device, state)
         switched = switch(device, state, to, _door(device.slot(to)), fresh=True)
         _forget_card(device, order)
         return slot_summary(device.layout, switched, to)
@@ -62,7 +64,7 @@ def rollback(device: Device) -> dict[str, Any]:
     """Go back to the version before, which stays installed as long as no newer one takes its slot."""
     with locked(device.layout, "rollback"):
         recover(device)
-        state = read_state(device.layout)
+        state = finish(device, read_state(device.layout))
         to = state.previous
         if to is None:
             raise UserError("there is no version to go back to", "`edgemask-device status` shows what is installed")

@@ -25,8 +25,7 @@ def recover(device: Device, *, boot: bool = False) -> list[str]:
     done: list[str] = []
     state = _read(device, done)
     if state.pending and state.pending.passed:
-        state = finish(device, state)
-        done.append(f"{title_of(device.slot(state.current or 'a'))}: finished its installation")
+        state = _finished(device, state, done)
     elif state.pending:
         done.append(f"{title_of(device.slot(state.pending.slot))}: taken back: {CUT}")
         state = undo(device, state, CUT, start=not boot)
@@ -36,6 +35,18 @@ def recover(device: Device, *, boot: bool = False) -> list[str]:
     if state.current is not None:
         link_all(device.layout, device.step)
     return done
+
+
+def _finished(device: Device, state: State, done: list[str]) -> State:
+    """Bring it to its end. What cannot be done yet waits: the version that passed its gate runs all the same."""
+    title = title_of(device.slot(state.current or "a"))
+    try:
+        state = finish(device, state)
+        done.append(f"{title}: finished its installation")
+    except (UserError, OSError) as error:
+        reason = f"{error.message}; {error.hint}" if isinstance(error, UserError) else str(error)
+        done.append(f"{title}: its changes of keys wait: {reason}")
+    return state
 
 
 def _read(device: Device, done: list[str]) -> State:

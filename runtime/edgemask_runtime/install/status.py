@@ -127,5 +127,5 @@ def _keys(layout: Layout) -> dict[str, Any]:
     try:
         keys = Keys.read(layout.keys)
     except UserError as error:
-        return {"trouble": error.message}
+        return {"trouble": f"{error.message}; {error.hint}"}
     return {"enrolled": [asdict(key) for key in keys.enrolled], "revoked": list(keys.revoked)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import durable
 from edgemask_runtime.install.layout import Layout
+from edgemask_runtime.install.slots import Slot
 from edgemask_runtime.install.state import State
 from edgemask_runtime.release import Release, ReleaseManifest
 from edgemask_runtime.trust import Keys, Signatures, check, check_fit, read_public, this_device, verify
@@ -19,7 +20,8 @@ from edgemask_runtime.trust import Keys, Signatures, check, check_fit, read_publ
 class Order:
     """What is to be installed: the release, its digest as whoever sent it states it, and a key to be believed.
 
-    `encrypt` has the models encrypted, now and in every release after this one.
+    `encrypt` has the models encrypted, now and in every release after this one; `reset_keys` puts `enrol` in place of
+    a keys.json that cannot be read.
     """
 
     release: Path
@@ -27,6 +29,7 @@ class Order:
     enrol: Path | None = None
     allow_development: bool = False
     encrypt: bool = False
+    reset_keys: bool = False
 
 
 def accept(layout: Layout, state: State, order: Order) -> tuple[Release, Keys, tuple[str, ...]]:
@@ -34,7 +37,10 @@ def accept(layout: Layout, state: State, order: Order) -> tuple[Release, Keys, t
 
     UserError unless the release may come onto it; one that nobody signed whom it believes is not even read.
     """
-    keys = Keys.read(layout.keys)
+    keys = _believed(layout, reset=order.reset_keys)
+    if state.pending:
+        # The changes of the release that runs, which could not be made yet.
+        keys = keys.after(Slot(layout.slot(state.pending.slot)).manifest())
     if order.enrol is not None:
         public = read_public(order.enrol)
         if public.development and not order.allow_development:
@@ -59,11 +65,29 @@ def _vouched(_: bytes, signatures: Signatures, keys: Keys) -> None:
         raise UserError(message, "--enrol NAME.pub enrols the key that signed it")
 
 
+def _believed(layout: Layout, *, reset: bool) -> Keys:
+    """The keys of keys.json; none, in place of those that cannot be read, if that is wished for."""
+    try:
+        keys = Keys.read(layout.keys)
+    except UserError:
+        if reset:
+            return Keys()
+        raise
+    if reset:
+        hint = "leave it out: `edgemask-device keys` shows who is believed here"
+        raise UserError(f"{layout.keys}: can be read, and --reset-keys is for one that cannot", hint)
+    return keys
+
+
 def write_keys(layout: Layout, keys: Keys) -> None:
-    """Keep the keys, if they changed."""
-    if keys != Keys.read(layout.keys):
-        keys.write(layout.keys)
-        durable.sync(layout.root)
+    """Keep the keys, if they changed; a file that could not be read is kept beside them."""
+    try:
+        if keys == Keys.read(layout.keys):
+            return
+    except UserError:
+        layout.keys.replace(layout.keys.with_suffix(".broken"))
+    keys.write(layout.keys)
+    durable.sync(layout.root)
 
 
 def apply_changes(layout: Layout, manifest: ReleaseManifest) -> None:

@@ -15,11 +15,12 @@ from typing import Literal, Protocol
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.files import read_bytes, write_atomic
-from edgemask_runtime.strict_json import Faults, Rule, matching, parse, structure
+from edgemask_runtime.strict_json import Faults, Rule, known, matching, parse, structure
 
 KEYS_FILE = "keys.json"
 KEY_ID = r"[0-9a-f]{16}"
 KEY_BYTES, MAX_KEYS_BYTES, MAX_PEM_BYTES = 32, 1 << 20, 1 << 16
+AFRESH = "to start afresh and forget what was revoked: `edgemask-device install RELEASE --enrol NAME.pub --reset-keys`"
 DEVELOPMENT_MARK = "edgemask development key: devices refuse what it signs unless told otherwise"
 PEM = re.compile(r"([^-]*)-----BEGIN PUBLIC KEY-----\s([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
 # RFC 8410: all that stands before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo.
@@ -138,8 +139,7 @@ class Keys:
         if not path.exists():
             return cls()
         faults = Faults(str(path))
-        hint = "enrol the keys again: `edgemask-device install RELEASE --enrol NAME.pub`"
-        parsed = parse(_text(path), str(path), hint)
+        parsed = known(cls, parse(_text(path), str(path), AFRESH))
         keys: Keys | None = structure(cls, parsed, "$", faults)
         for index, entry in enumerate(keys.enrolled if keys else ()):
             if entry.id != entry.key.id:
@@ -147,7 +147,7 @@ class Keys:
                     f"$.enrolled[{index}].id", f"value {entry.id!r}", allowed=f"its key's own id, {entry.key.id}"
                 )
         if keys is None or faults:
-            raise faults.error(hint)
+            raise faults.error(AFRESH)
         return keys
 
     def write(self, path: Path) -> None:
@@ -199,4 +199,6 @@ def _text(path: Path) -> str:
     try:
         return read_bytes(path, limit_bytes=MAX_KEYS_BYTES).decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text") from error
+        raise UserError(f"{path}: not UTF-8 text", AFRESH) from error
+    except UserError as error:
+        raise UserError(error.message, AFRESH) from error
