@@ -39,6 +39,22 @@ def quiet(step: str, done: int, of: int) -> None:
 NOBODY = Consent(never)
 
 
+def test_an_expired_release_goes_onto_no_card(
+    make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_key(monkeypatch, tmp_path / "config")
+    release = signed_release(tmp_path / "tiny.release", make_bundle(), "release", expires="2020-01-01T00:00:00Z")
+    (tmp_path / "raspios.img").write_bytes(b"not looked at")
+    for card in (
+        Card(tmp_path / "raspios.img", NOBODY, out=tmp_path / "sd.img"),
+        Card(Path("/dev/edgemask-none"), NOBODY, tmp_path / "raspios.img"),
+    ):
+        with pytest.raises(UserError, match=r"tiny\.release: expired at 2020-01-01T00:00:00Z") as caught:
+            flash_card(release, enrolment_for(release), card, quiet)
+        assert "--expires" in str(caught.value.hint)
+    assert not (tmp_path / "sd.img").exists()
+
+
 @pytest.mark.parametrize(
     ("to", "card"),
     [

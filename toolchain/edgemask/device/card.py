@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from edgemask.device.first_start import Wishes
 from edgemask.device.image import WATCH, Prepared, prepare, target_of
 from edgemask.device.unpacking import Progress
 from edgemask.errors import UserError
-from edgemask_runtime.release import Release
+from edgemask_runtime.release import Release, seconds
 
 SUFFIXES = (".img", ".xz", ".gz", ".zip")
 DEVICES = Path("/dev")
@@ -64,6 +65,7 @@ def is_card(to: str) -> bool:
 def flash_card(release: Release, enrolment: Enrolment, card: Card, progress: Progress) -> Prepared | Written:
     """Prepare the image file, or write it to the disk, prepared; UserError before anything of it is lost."""
     card.wishes.check()
+    _check_expiry(release)
     if is_disk(card.to):
         return _write(release, enrolment, card, progress)
     if card.image is not None:
@@ -78,6 +80,14 @@ def is_disk(path: Path) -> bool:
         return stat.S_ISBLK(path.stat().st_mode)
     except OSError:
         return path.is_relative_to(DEVICES)
+
+
+def _check_expiry(release: Release) -> None:
+    """UserError for a release that the board would refuse at its first start, where nobody looks on."""
+    expires = release.manifest.expires
+    if expires is not None and seconds(expires) <= time.time():
+        hint = "build it again with a later --expires, or set this machine's clock if that is wrong"
+        raise UserError(f"{release.path}: expired at {expires}: no board would install it", hint)
 
 
 def _write(release: Release, enrolment: Enrolment, card: Card, progress: Progress) -> Written:
