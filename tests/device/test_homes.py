@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgemask.device.facts import ask_facts
-from edgemask.device.flash import _bare
+from edgemask.device.flash import bare
 from edgemask.device.ssh import Ssh
 from edgemask.device.upload import Inbox, Parcel
 from edgemask.device.verbs import rollback, uninstall
@@ -38,7 +38,7 @@ def hostile_home(board: Sshd) -> Path:
 def test_programs_that_are_sent_take_nothing_from_there(far: Far) -> None:
     hostile_home(far.sshd)
     with far.connect() as ssh:
-        facts = ask_facts(ssh, far.home.root, ("onnxruntime", "no_such_thing"), (f"3.{sys.version_info.minor}",))
+        facts = ask_facts(ssh, far.home, ("onnxruntime", "no_such_thing"), (f"3.{sys.version_info.minor}",))
         assert facts.packages["no_such_thing"] is False
         parcel = Parcel.of("some.release", b"content")
         assert Path(Inbox(ssh).send(parcel, lambda *_: None)).read_bytes() == b"content"
@@ -53,7 +53,7 @@ def test_a_folder_there_is_no_package(far: Far) -> None:
     (home / "edgemask_made_up").mkdir()
     (home / "edgemask_made_up" / "__init__.py").write_text("")
     with far.connect() as ssh:
-        assert ask_facts(ssh, far.home.root, ("edgemask_made_up",)).packages == {"edgemask_made_up": False}
+        assert ask_facts(ssh, far.home, ("edgemask_made_up",)).packages == {"edgemask_made_up": False}
 
 
 def test_the_first_install_runs_the_wheel_that_was_sent(
@@ -64,6 +64,6 @@ def test_the_first_install_runs_the_wheel_that_was_sent(
     with_python(board)
     hostile_home(board)
     with Ssh(BOARD, board.ssh_config) as ssh:
-        done = ssh.run([*_bare("python3", str(runtime_wheel())), "--help"])
+        done = ssh.run([*bare("python3", str(runtime_wheel())), "--help"])
     assert (done.code, done.err) == (0, "")
     assert "rollback" in done.text

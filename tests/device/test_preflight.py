@@ -39,6 +39,8 @@ PI = Facts(
     writable=False,
     busy=None,
     installed=None,
+    runs=False,
+    left=False,
     packages={"tensorrt": True},
 )
 SIZES = Sizes(50 * MB, 50 * MB, 300 * MB)
@@ -117,12 +119,22 @@ def test_another_python_of_the_device_will_do(manifest: ReleaseManifest) -> None
 
 def test_the_facts_of_this_machine(tmp_path: Path) -> None:
     """The program that is sent, run as it is there; its answer is what is read here."""
-    command = [sys.executable, "-I", "-c", source("facts"), str(tmp_path / "a" / "b"), "json,no_such_thing", "3.99"]
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        source("facts"),
+        str(tmp_path / "a" / "b"),
+        str(tmp_path / "card"),
+        "json,no_such_thing",
+        "3.99",
+    ]
+    command += [sys.executable]
     told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert told["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert told["packages"] == {"json": True, "no_such_thing": False}
     assert told["root"]["device"] == tmp_path.stat().st_dev
     assert told["writable"]
-    assert told["installed"] is None
+    assert (told["installed"], told["runs"], told["left"]) == (None, True, False)
     assert told.keys() == {field.name for field in dataclasses.fields(Facts)}
     assert abs(told["time"] - time.time()) < 600

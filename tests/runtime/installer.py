@@ -68,5 +68,8 @@ def main(folder: str, at: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "runtime")]
+    sys.path[:0] = [
+        str(Path(__file__).parents[1]),
+        os.environ.get("TESTS_RUNTIME") or str(Path(__file__).parents[2] / "runtime"),
+    ]
     sys.exit(main(*sys.argv[1:]))

@@ -111,7 +111,7 @@ def _is_current(device: Device, state: State, release: Release) -> bool:
     slot = device.slot(state.current)
     completed = slot.completed()
     same = completed is not None and completed.release == hashlib.sha256(release.signed).hexdigest()
-    return same and slot.altered() is None
+    return same and slot.altered() is None and slot.has_python()
 
 
 def _keep_running(device: Device, state: State) -> dict[str, Any]:

@@ -30,14 +30,14 @@ def uninstall(device: Device, *, purge: bool = False) -> list[str]:
         gone = [layout.root, layout.data, layout.runtime]
         gone += [layout.settings.parent] if purge else []
         removed = [str(folder) for folder in gone if folder.exists()]
-        for folder in reversed(gone):
-            durable.remove_tree(folder)
-    if not purge:
         # Why only if empty: what is left there is the owner's.
         with suppress(OSError):
             layout.settings.parent.rmdir()
-    if layout.system == Path("/"):
-        _remove_user()
+        if layout.system == Path("/"):
+            _remove_user()
+        # The root last: as long as it is there, it can be seen that something is left to be done.
+        for folder in reversed(gone):
+            durable.remove_tree(folder)
     return removed
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.files import read_bytes
@@ -18,6 +19,8 @@ COMPLETE = "complete.json"
 VENV = "venv"
 MAX_TEXT_BYTES = 1 << 24
 CHUNK_BYTES = 1 << 20
+LIMIT_S = 120
+VERSION = "import sys; print('{}.{}'.format(*sys.version_info))"
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,15 @@ class Slot:
         """Its release."""
         return ReleaseManifest.from_json(self._signed().decode(errors="replace"), f"{self.folder / MANIFEST}")
 
+    def has_python(self) -> bool:
+        """Whether the Python that its environment was made of is there: an upgrade of the system takes it away."""
+        completed = self.completed()
+        return completed is not None and _said(self.programs / "python", "-I", "-c", VERSION) == completed.python
+
+    def has_installer(self) -> bool:
+        """Whether its own `edgemask-device` runs, and so can judge the next release."""
+        return _said(self.programs / "edgemask-device", "--version") is not None
+
     def complete(self, completed: Completed) -> None:
         """Say that all of it is there and on the disk."""
         durable.sync_tree(self.folder)
@@ -123,6 +135,16 @@ def kept(manifest: ReleaseManifest) -> list[str]:
     """The files of a release that a slot keeps as they are: all but wheels."""
     wheels = {wheel for environment in manifest.environments.values() for wheel in environment.wheels}
     return sorted(manifest.files.keys() - wheels)
+
+
+def _said(program: Path, *words: str) -> str | None:
+    """What a program of a slot prints; None where it does not run."""
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
+    try:
+        done = subprocess.run([str(program), *words], timeout=LIMIT_S, check=False, **options)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if done.returncode else done.stdout.strip()
 
 
 def _has(path: Path, sha256: str) -> bool:

@@ -12,7 +12,7 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import clock, gate
 from edgemask_runtime.install.layout import SLOTS, Layout, SlotName
 from edgemask_runtime.install.services import Services
-from edgemask_runtime.install.slots import VENV, Slot
+from edgemask_runtime.install.slots import Slot
 from edgemask_runtime.install.state import State, read_state
 from edgemask_runtime.install.units import owners_settings
 from edgemask_runtime.release import payload_digest
@@ -81,10 +81,7 @@ def _aged(layout: Layout, state: State) -> list[str]:
     """An operating system's upgrade takes the Python away that an environment was made of."""
     slot = Slot(layout.slot(state.current)) if state.current else None
     completed = slot.completed() if slot else None
-    if slot is None or completed is None:
-        return []
-    python = slot.folder / VENV / "bin" / f"python{completed.python}"
-    if (slot.programs / "python").exists() and (python.exists() or not python.is_symlink()):
+    if slot is None or completed is None or slot.has_python():
         return []
     return [f"Python {completed.python} is gone from this device: build a release for its new one, and install it"]
 

@@ -48,7 +48,8 @@ def accept(layout: Layout, state: State, order: Order) -> tuple[Release, Keys, t
             raise UserError(f"{order.enrol}: a development key", hint)
         keys = keys.enrol(public, "--enrol")
     facts = this_device(state.floor, state.newest_time)
-    if state.current is None and order.sha256 is not None and importlib.util.find_spec("cryptography") is None:
+    bare = order.sha256 is not None and importlib.util.find_spec("cryptography") is None
+    if bare and not _judges(layout, state):
         release = Release.open(order.release, partial(_vouched, keys=keys))
         keys.after(release.manifest)
         return release, keys, check_fit(release.manifest, facts)
@@ -56,11 +57,16 @@ def accept(layout: Layout, state: State, order: Order) -> tuple[Release, Keys, t
     return release, keys, check(release, keys, facts).notes
 
 
+def _judges(layout: Layout, state: State) -> bool:
+    """Whether a version is installed, and runs: it has all that checks signatures, and takes the next one in."""
+    return state.current is not None and Slot(layout.slot(state.current)).has_installer()
+
+
 def _vouched(_: bytes, signatures: Signatures, keys: Keys) -> None:
-    """A first install on a bare board, where nothing can check signatures yet: whoever sent the release has done so,
-    and states its digest."""
+    """An install on a bare board, where nothing can check signatures yet, or any more: whoever sent the release has
+    done so, and states its digest."""
     signers = [signature.key for signature in signatures.signatures]
-    if not any(keys.find(signer) for signer in signers):
+    if not any(keys.find(signer) and signer not in keys.revoked for signer in signers):
         message = f"the release is signed by {', '.join(signers) or 'nobody'}, which is not enrolled here"
         raise UserError(message, "--enrol NAME.pub enrols the key that signed it")
 

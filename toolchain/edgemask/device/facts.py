@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgemask.device.ssh import NOT_FOUND, Done, Ssh
 from edgemask.device.there import sent
 from edgemask.errors import Faults, UserError, structure
+
+if TYPE_CHECKING:
+    from edgemask.device.home import Home
 
 NARROW = {"aarch64": "armv7l", "x86_64": "i686"}
 """What programs of 32 bits are for under a kernel of 64."""
@@ -25,7 +28,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class Facts:
-    """A device, as far as a release asks. `others` are further Pythons and their versions; `busy` who installs now."""
+    """A device, as far as a release asks. `others` are further Pythons and their versions; `busy` who installs now.
+
+    `runs` is whether what is `installed` can install the next, `left` whether anything of an installation is there.
+    """
 
     python: str
     others: dict[str, str]
@@ -44,6 +50,8 @@ class Facts:
     writable: bool
     busy: str | None
     installed: dict[str, Any] | None
+    runs: bool
+    left: bool
     packages: dict[str, bool]
 
     @property
@@ -57,9 +65,9 @@ class Facts:
         return next(((program, version) for program, version in known.items() if version in versions), None)
 
 
-def ask_facts(ssh: Ssh, root: str, packages: Sequence[str] = (), pythons: Sequence[str] = ()) -> Facts:
+def ask_facts(ssh: Ssh, home: Home, packages: Sequence[str] = (), pythons: Sequence[str] = ()) -> Facts:
     """Ask the device; UserError where it has no Python 3 to answer with."""
-    done = ssh.run(sent("facts", root, ",".join(packages), ",".join(pythons)))
+    done = ssh.run(sent("facts", home.root, home.card, ",".join(packages), ",".join(pythons), *home.device))
     if done.code == NOT_FOUND:
         hint = "sudo apt-get install python3 python3-venv on the device"
         raise UserError(f"{ssh.destination}: python3 is missing there", hint)

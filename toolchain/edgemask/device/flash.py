@@ -95,7 +95,7 @@ class Package:
         self.settings = Parcel.read(options.settings) if options.settings else None
 
     def runtime(self, version: str) -> Parcel:
-        """The runtime's wheel, which installs the rest where nothing is installed yet."""
+        """The runtime's wheel, which installs the rest where nothing is installed yet that could."""
         names = [name for name in self.release.manifest.environments[version].wheels if name.startswith(RUNTIME)]
         if not names:
             raise UserError(f"{self.release.path}: brings no runtime along", "build it again: `edgemask build`")
@@ -136,7 +136,7 @@ def make_plan(ssh: Ssh, package: Package, options: FlashOptions, tell: Tell) -> 
     tell("look", 0, 1)
     manifest = package.release.manifest
     packages = sorted({name for environment in manifest.environments.values() for name in environment.system})
-    facts = ask_facts(ssh, options.home.root, packages, list(manifest.environments))
+    facts = ask_facts(ssh, options.home, packages, list(manifest.environments))
     program, version = facts.python_for(manifest.environments) or ("python3", facts.python)
     size = len(package.parcel.content)
     sizes = Sizes(size, size - Inbox(ssh, program).arrived(package.parcel), installed_bytes(package.release, version))
@@ -156,8 +156,8 @@ def _rights(ssh: Ssh, facts: Facts) -> Iterator[Check]:
 
 
 def _keys(package: Package, facts: Facts, options: FlashOptions) -> Iterator[Check]:
-    """A first install enrols a key; later ones are the device's to judge."""
-    if facts.installed is None and package.signer is None:
+    """A first install enrols a key; later ones are the device's to judge, as long as what is installed there runs."""
+    if not (facts.installed and facts.runs) and package.signer is None:
         fault = unknown_signer(package.release, options.enrol)
         yield Check("signature", fault.message, "one of the key that is enrolled", False, fault.hint or "")
     wanted = facts.installed is None or options.enrol is not None
@@ -173,10 +173,10 @@ def _install(ssh: Ssh, package: Package, plan: Plan, options: FlashOptions, tell
     inbox = Inbox(ssh, program)
     key = package.key if is_first or options.enrol else None
     enrol = Parcel.of(f"{key.id}.pub", key.to_pem()) if key else None
-    wheel = package.runtime(version) if is_first and not home.program else None
+    wheel = None if facts.runs else package.runtime(version)
     inbox.keep([package.parcel])
     paths = {parcel: inbox.send(parcel, tell) for parcel in (package.parcel, wheel, enrol, package.settings) if parcel}
-    runner = _bare(program, paths[wheel]) if wheel else home.device
+    runner = bare(program, paths[wheel]) if wheel else home.device
     command = [*runner, "install", paths[package.parcel], "--sha256", package.parcel.sha256]
     if enrol:
         command += ["--enrol", paths[enrol], *(["--allow-dev-key"] if options.allow_dev_key else [])]
@@ -188,7 +188,8 @@ def _install(ssh: Ssh, package: Package, plan: Plan, options: FlashOptions, tell
     return installed
 
 
-def _bare(python: str, wheel: str) -> list[str]:
+def bare(python: str, wheel: str) -> list[str]:
+    """The installer that is in the runtime's wheel, run with the Python there of this name."""
     # Why -B: a user's folder is no place for what root compiles. -I: nor for modules of root's.
     return [python, "-I", "-B", "-c", FROM_WHEEL, wheel]
 

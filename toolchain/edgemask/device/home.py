@@ -12,6 +12,7 @@ from edgemask.device.ssh import NOT_FOUND, Channel, Done, Ssh
 from edgemask.device.there import sent
 from edgemask.device.upload import Tell
 from edgemask.errors import UserError
+from edgemask_runtime.install.layout import Layout
 
 REFUSED, WENT_BACK = 2, 5
 NOT_RUNNABLE = 126
@@ -25,11 +26,15 @@ class Returned(UserError):
 
 @dataclass(frozen=True)
 class Home:
-    """The folders on a device. `program` stands for its `edgemask-device` where services are not systemd's."""
+    """The folders on a device; `card` is what a prepared card brings.
+
+    `program` stands for its `edgemask-device` where services are not systemd's.
+    """
 
     root: str = "/opt/edgemask"
     settings: str = "/etc/edgemask/edgemaskd.toml"
     program: tuple[str, ...] = ()
+    card: str = str(Layout().card)
 
     @property
     def device(self) -> list[str]:
@@ -44,6 +49,8 @@ class Home:
 def ask_device(ssh: Ssh, home: Home, *words: str) -> Any:
     """What the device's own program tells as JSON; UserError where nothing is installed, or with what it says."""
     done = ssh.run([*home.device, *words, "--json"])
+    if done.code not in (0, REFUSED, WENT_BACK) and ssh.run([*home.device, "--version"]).code:
+        raise nothing(ssh)
     return _last(_checked(ssh, done), ssh)
 
 
@@ -98,19 +105,20 @@ def _checked(ssh: Ssh, done: Done) -> Done:
     if done.code == 0:
         return done
     if done.code in (NOT_FOUND, NOT_RUNNABLE):
-        raise _nothing(ssh)
+        raise nothing(ssh)
     kind = Returned if done.code == WENT_BACK else UserError
     raise kind(*_said(ssh, done))
 
 
 def require_installed(ssh: Ssh, facts: Facts) -> dict[str, Any]:
-    """The manifest of what is installed; UserError where nothing is."""
-    if facts.installed is None:
-        raise _nothing(ssh)
+    """The manifest of what is installed; UserError where nothing is, or nothing that runs."""
+    if facts.installed is None or not facts.runs:
+        raise nothing(ssh)
     return facts.installed
 
 
-def _nothing(ssh: Ssh) -> UserError:
+def nothing(ssh: Ssh) -> UserError:
+    """That there is nothing that could be asked."""
     hint = f"edgemask flash RELEASE --to {ssh.destination}"
     return UserError(f"{ssh.destination}: Edgemask is not installed there, or its Python is gone", hint)
 

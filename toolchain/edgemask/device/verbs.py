@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from edgemask.device.destination import Destination
-from edgemask.device.facts import ask_facts
-from edgemask.device.home import Home, ask_device, change_device, require_installed
+from edgemask.device.facts import Facts, ask_facts
+from edgemask.device.flash import bare
+from edgemask.device.home import Home, ask_device, change_device, nothing, require_installed
 from edgemask.device.ssh import Channel, Ssh
 from edgemask.device.there import sent
-from edgemask.device.upload import Tell
+from edgemask.device.upload import Inbox, Parcel, Tell
 from edgemask.errors import UserError
 
 UNIT = "edgemaskd.service"
 USER = "edgemask"
+PYTHONS = [f"3.{minor}" for minor in range(10, 30)]
+"""Those that the installer runs with."""
 Say = Callable[[str], None]
 """Takes a line that the device printed."""
 Commands = Callable[[dict[str, Any]], Iterable[list[str]]]
@@ -41,10 +44,15 @@ def rollback(host: str, tell: Tell, config: Path | None = None, home: Home | Non
 def uninstall(
     host: str, tell: Tell, config: Path | None = None, home: Home | None = None, *, purge: bool = False
 ) -> list[str]:
-    """Take everything away; the folders that are gone. `purge`: settings and keys of the owner's, too."""
-    with _changing(host, config, home or Home()) as (ssh, root):
+    """Take everything away, or the rest of it; the folders that are gone. `purge`: what is the owner's, too."""
+    there = home or Home()
+    with Ssh(Destination.parse(host), config) as ssh:
+        facts = ask_facts(ssh, there, pythons=PYTHONS)
+        if not facts.left:
+            raise nothing(ssh)
         words = ["uninstall", *(["--purge"] if purge else [])]
-        told = change_device(ssh, [*(home or Home()).device, *words], tell, root=root)
+        with _installer(ssh, facts, there, tell) as program:
+            told = change_device(ssh, [*program, *words], tell, root=not facts.writable)
     removed: list[str] = told["removed"]
     return removed
 
@@ -71,7 +79,7 @@ def run(host: str, say: Say, config: Path | None = None, home: Home | None = Non
 def by_hand(to: Destination, commands: Commands, say: Say, config: Path | None, home: Home) -> int:
     """Run programs on the device as its service would, one after the other; the exit code of the first that fails."""
     with Ssh(to, config) as ssh:
-        facts = ask_facts(ssh, home.root)
+        facts = ask_facts(ssh, home)
         for command in commands(require_installed(ssh, facts)):
             script = sent("foreground", UNIT, USER, *command)
             with ssh.start(script, root=not facts.writable) as channel:
@@ -101,9 +109,25 @@ def _to_its_end(channel: Channel, say: Say) -> int:
 def _changing(host: str, config: Path | None, home: Home) -> Iterator[tuple[Ssh, bool]]:
     """A connection to a device that something is installed on, and whether changing that takes root."""
     with Ssh(Destination.parse(host), config) as ssh:
-        facts = ask_facts(ssh, home.root)
+        facts = ask_facts(ssh, home)
         require_installed(ssh, facts)
         yield ssh, not facts.writable
+
+
+@contextmanager
+def _installer(ssh: Ssh, facts: Facts, home: Home, tell: Tell) -> Iterator[list[str]]:
+    """The device's own program; one that is brought along where that is gone or its Python is."""
+    if facts.runs:
+        yield home.device
+        return
+    from edgemask.wheels import runtime_wheel
+
+    python = facts.python_for(dict.fromkeys(PYTHONS))
+    if python is None:
+        raise UserError(f"{ssh.destination}: has Python {facts.python}", "3.10 or above is needed: apt-get install it")
+    inbox = Inbox(ssh, python[0])
+    yield bare(python[0], inbox.send(Parcel.read(runtime_wheel()), tell))
+    inbox.keep([])
 
 
 def _require_journal(ssh: Ssh) -> None:

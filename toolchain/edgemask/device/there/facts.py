@@ -1,6 +1,7 @@
-"""Tell what this device is: `python3 -I -c TEXT ROOT PACKAGES PYTHONS`, JSON on one line; any Python from 3.6 on.
+"""Tell what this device is: `python3 -I -c TEXT ROOT CARD PACKAGES PYTHONS PROGRAM...`, JSON on one line; Python 3.6.
 
-ROOT is where Edgemask is or will be; PACKAGES and PYTHONS are names with commas between, to be looked for.
+ROOT is where Edgemask is or will be, CARD what a prepared card brought; PACKAGES and PYTHONS are names with commas
+between, to be looked for; PROGRAM is the installer of what is installed.
 """
 
 import fcntl
@@ -13,8 +14,12 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+PATIENCE_S = 120
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # type: Any
 
 
 def read(path: Path) -> str:
@@ -75,6 +80,21 @@ def installed(root: Path) -> Any:
         return None
 
 
+def runs(command: "list[str]") -> bool:
+    """Whether the installed installer does: an upgrade of the system takes its Python away."""
+    try:
+        return subprocess.run([*command, "--version"], timeout=PATIENCE_S, check=False, **QUIET).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def is_left(*folders: Path) -> bool:
+    """Whether anything of an installation is there, be it whole or half removed."""
+    with suppress(OSError):
+        return any(True for folder in folders if folder.is_dir() for _ in folder.iterdir())
+    return True
+
+
 def version_of(program: str) -> str:
     """The version of another Python; nothing where it is not there or does not run."""
     code = "import sys; print('{}.{}'.format(*sys.version_info))"
@@ -89,7 +109,8 @@ def version_of(program: str) -> str:
 
 def main() -> None:
     """Print the facts."""
-    root, packages, pythons = Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3].split(",")
+    root, card = map(Path, sys.argv[1:3])
+    packages, pythons, program = sys.argv[3].split(","), sys.argv[4].split(","), sys.argv[5:]
     names = ["python" + version for version in pythons if version]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     facts = {
@@ -110,6 +131,8 @@ def main() -> None:
         "writable": os.access(str(existing(root)), os.W_OK),
         "busy": busy(root),
         "installed": installed(root),
+        "runs": runs(program),
+        "left": is_left(root, card),
         "packages": {name: importlib.util.find_spec(name) is not None for name in packages if name},
     }
     print(json.dumps(facts))
