@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,18 @@ def told(work: Path) -> Told:
     return ask
 
 
-boards = pytest.mark.parametrize("processor", PROCESSORS, ids=lambda processor: processor.name)
-pythons = pytest.mark.parametrize("python", SUITES)
+def _all() -> Iterator[Any]:
+    """Every processor with every Python; in the short form one Python each, in turn."""
+    for one, processor in enumerate(PROCESSORS):
+        for other, python in enumerate(SUITES):
+            marks = [pytest.mark.slow] if (one + other) % 2 else []
+            yield pytest.param(processor, python, marks=marks, id=f"{processor.name}-{python}")
+
+
+boards = pytest.mark.parametrize(("processor", "python"), [*_all()])
 
 
 @boards
-@pythons
 def test_every_wheel_of_a_release_runs_there(processor: Processor, python: str, told: Told) -> None:
     found = told(processor, python)
     assert (found["machine"], found["python"].rpartition(".")[0]) == ("aarch64", python)
@@ -110,7 +116,6 @@ def test_every_wheel_of_a_release_runs_there(processor: Processor, python: str, 
 
 
 @boards
-@pythons
 def test_every_artefact_answers_there_as_its_probe_says(
     processor: Processor, python: str, told: Told, here: dict[str, list[int]]
 ) -> None:
@@ -125,7 +130,6 @@ def test_every_artefact_answers_there_as_its_probe_says(
 
 
 @boards
-@pythons
 def test_int8_is_as_right_there(
     processor: Processor, python: str, told: Told, labelled: tuple[np.ndarray, np.ndarray], here: dict[str, list[int]]
 ) -> None:

@@ -44,7 +44,8 @@ def door(board: Board) -> Iterator[str]:
         port = any_port.getsockname()[1]
     # Why sleep: a line of the tunnel's own; the board's end ends it.
     forward = ["-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:127.0.0.1:8700"]
-    command = ["ssh", "-F", str(board.ssh_config), *forward, "root@board", "echo open; exec cat"]
+    # Why quiet: each question while nobody listens there would be told of.
+    command = ["ssh", "-q", "-F", str(board.ssh_config), *forward, "root@board", "echo open; exec cat"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tunnel:
         assert tunnel.stdout is not None
         assert tunnel.stdout.readline() == b"open\n"
