@@ -14,8 +14,8 @@ from edgemask_runtime.trust.signatures import SIGN, verify
 if TYPE_CHECKING:
     from edgemask_runtime.release import Release, ReleaseManifest
 
-BUILD = "`edgemask build RECIPE --target T`"
-TARGETS = f"`edgemask targets` lists the boards, {BUILD} builds for one"
+BUILD = "edgemask build RECIPE --target T"
+TARGETS = f"`edgemask targets` lists the boards, `{BUILD}` builds for one"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def check_fit(manifest: ReleaseManifest, facts: Facts) -> tuple[str, ...]:
     _check_software(manifest, facts)
     if manifest.serial < facts.floor:
         message = f"its serial is {manifest.serial}; this device takes {facts.floor} or above"
-        hint = f"an older release cannot come back; build it with a higher serial: {BUILD} --serial {facts.floor}"
+        hint = f"an older release cannot come back; build it with a higher serial: `{BUILD} --serial {facts.floor}`"
         raise UserError(f"{_title(manifest)}: {message}", hint)
     return notes
 
