@@ -18,6 +18,7 @@ from edgemask.errors import UserError
 from .cards import loop_device
 
 SIZE = 3 * BLOCK
+NOBODY_UID = 65534
 IMAGE_BYTES = 2 * BLOCK + 5 * 512 + 100
 
 
@@ -39,6 +40,10 @@ def image(tmp_path: Path) -> Path:
 
 def quiet(step: str, done: int, of: int) -> None:
     """Nobody watches."""
+
+
+def never(question: str) -> str:
+    raise AssertionError(question)
 
 
 def typed(device: Path) -> Consent:
@@ -72,6 +77,35 @@ def test_a_medium_that_returns_something_else_is_found(loop: tuple[Path, Path], 
 
     with pytest.raises(UserError, match=f"does not return what was written, between bytes {BLOCK} and {2 * BLOCK}"):
         write_disk(image, choose(device, IMAGE_BYTES, typed(device)), breaks)
+
+
+def test_who_is_not_root_is_told_how_before_anything_is_asked(loop: tuple[Path, Path]) -> None:
+    os.seteuid(NOBODY_UID)
+    try:
+        with pytest.raises(UserError, match="only root may write to it") as caught:
+            choose(loop[0], IMAGE_BYTES, Consent(never))
+    finally:
+        os.seteuid(0)
+    assert str(caught.value.hint).startswith('sudo "$(command -v edgemask)" flash ... --enrol ')
+
+
+def test_the_documented_command_finds_program_and_key(tmp_path: Path) -> None:
+    """What the page says, run by a shell whose sudo has no PATH and no HOME of the user's."""
+    page = (Path(__file__).parents[2] / "docs/images.md").read_text()
+    command = page.partition("\n    sudo ")[2].partition("\n\n")[0]
+    home, programs = tmp_path / "home", tmp_path / "programs"
+    for name, script in {
+        "edgemask": 'printf "%s\\n" "$0" "$@"',
+        "sudo": 'exec env -i PATH=/usr/bin:/bin HOME=/root "$@"',
+    }.items():
+        (programs / name).parent.mkdir(exist_ok=True)
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(home)}
+    done = subprocess.run(["sh", "-c", f"sudo {command}"], env=environment, capture_output=True, text=True, check=True)
+    told = done.stdout.splitlines()
+    assert told[:2] == [str(programs / "edgemask"), "flash"]
+    assert told[told.index("--enrol") + 1] == str(home / ".config/edgemask/keys/NAME.pub")
 
 
 def test_writing_cut_off_leaves_no_beginning(loop: tuple[Path, Path], image: Path) -> None:
@@ -137,9 +171,6 @@ def test_only_its_name_will_do(answer: str, loop: tuple[Path, Path]) -> None:
 
 
 def test_a_serial_number_that_is_not_its_own_is_refused(loop: tuple[Path, Path]) -> None:
-    def never(question: str) -> str:
-        raise AssertionError(question)
-
     with pytest.raises(UserError, match="is not the disk 'X1': it tells no serial number"):
         choose(loop[0], IMAGE_BYTES, Consent(never, serial="X1"))
 

@@ -21,6 +21,8 @@ from edgemask.errors import UserError
 
 BLOCK = 4 << 20
 BLKRRPART, BLKFLSBUF, BLKGETSIZE64, BLKSSZGET = 0x125F, 0x1261, 0x80081272, 0x1268
+# Root has another PATH, and other keys.
+AS_ROOT = 'sudo "$(command -v edgemask)" flash ... --enrol ~/.config/edgemask/keys/NAME.pub'
 Progress = Callable[[str, int, int], None]
 Ask = Callable[[str], str]
 
@@ -37,6 +39,8 @@ class Consent:
 def choose(path: Path, needed_bytes: int, consent: Consent) -> Disk:
     """The disk at a path once somebody said that it is the one; UserError otherwise."""
     disk = find_disk(path, needed_bytes, any_size=consent.any_size)
+    if not os.access(disk.path, os.R_OK | os.W_OK, effective_ids=True):
+        raise _no_access(disk, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     if consent.serial is not None:
         if not disk.serial or disk.serial != consent.serial:
             told = f"its serial number is {disk.serial}" if disk.serial else "it tells no serial number"
@@ -79,7 +83,7 @@ def _opened(disk: Disk, how: int) -> Iterator[int]:
 
 def _no_access(disk: Disk, error: OSError) -> UserError:
     if error.errno in (errno.EACCES, errno.EPERM):
-        return UserError(f"{disk.path}: only root may write to it", "run the same command with sudo")
+        return UserError(f"{disk.path}: only root may write to it", AS_ROOT)
     if error.errno == errno.EBUSY:
         return UserError(f"{disk.path}: is in use", f"what uses it: lsblk {disk.path}; sudo umount {disk.path}*")
     return UserError(f"{disk.path}: cannot open: {error.strerror}", "is the card still in the reader?")
