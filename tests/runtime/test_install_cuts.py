@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -94,10 +95,10 @@ def test_a_recovery_may_be_killed_anywhere(board: Board, every: bool) -> None:
         assert "cut off" in board.status()["failure"]["cause"]
 
 
-def _cut_in_the_gate(board: Board, release: Path) -> None:
+def _cut_in_the_gate(board: Board, release: Path, *more: object) -> None:
     """Kill the installer while it waits for a daemon that says nothing."""
     command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "install", str(release)]
-    with watched(command, stdout=subprocess.PIPE) as installer:
+    with watched([*command, *map(str, more)], stdout=subprocess.PIPE) as installer:
         assert installer.process.stdout
         while "waiting until" not in installer.process.stdout.readline():
             assert installer.process.poll() is None
@@ -120,3 +121,75 @@ def test_the_disk_may_be_full_from_any_step_on(board: Board, every: bool) -> Non
         board.boot()
         assert board.check() == (2 if done.returncode == 0 else 1), (at, done.stderr)
         board.installed(2)
+
+
+def settings_of(board: Board, *comments: str) -> Path:
+    """The owner's settings in a file; its comments say which they are, and how the daemon is to behave on them."""
+    path = board.folder / f"{'-'.join(comments)}.toml"
+    path.write_text("".join(f"# {comment}\n" for comment in comments))
+    return path
+
+
+def settings_in_force(board: Board) -> str:
+    """Those of the owner's, or none; those of the version before lie beside, and nothing else does."""
+    state = json.loads(board.layout.state.read_text())
+    allowed = [board.layout.settings, board.layout.beside("b" if state["current"] == "a" else "a")]
+    if state["previous"] is None or not state["parted"]:
+        allowed.pop()
+    assert set(board.layout.settings.parent.iterdir()) <= set(allowed)
+    return "" if board.layout.settings.is_symlink() else board.layout.settings.read_text().strip()
+
+
+CHANGES = [("", "# two"), ("# one", "# two"), ("# one", "# two\n# crash")]
+
+
+@both
+@pytest.mark.parametrize(("old", "new"), CHANGES, ids=["none-before", "others-before", "a-gate-that-fails"])
+def test_settings_change_with_the_version_wherever_it_is_killed(board: Board, every: bool, old: str, new: str) -> None:
+    """And at each such point, the recovery is killed at one, too."""
+    board.installed(1, *(["--settings", settings_of(board, "one")] if old else []))
+    board.keep("one")
+    order = (board.maker.release(2), "--settings", settings_of(board, *re.findall(r"\w+", new)))
+    whole = board.install(*order)
+    found = []
+    for at in points(int(re.findall(r"steps=(\d+)", whole.stdout)[0]), every=every):
+        board.restore("one")
+        board.start()
+        assert board.install(*order, at=at).returncode == -signal.SIGKILL
+        board.run("recover", "--boot", at=1 + at % 12)
+        board.boot()
+        serial = board.check()
+        assert settings_in_force(board) == {1: old, 2: new}[serial], at
+        assert board.manager.said().strip() == settings_in_force(board).replace("# ", "settings: "), at
+        found.append(serial)
+    assert found == sorted(found)
+    assert set(found) == ({1} if "crash" in new else {1, 2})
+
+
+@both
+def test_settings_go_back_with_the_version_wherever_a_rollback_is_killed(board: Board, every: bool) -> None:
+    board.installed(1, "--settings", settings_of(board, "one"))
+    board.installed(2, "--settings", settings_of(board, "two"))
+    board.keep("two")
+    for at in points(steps_of(board.run("rollback")), every=every):
+        board.restore("two")
+        board.start()
+        assert board.run("rollback", at=at).returncode == -signal.SIGKILL
+        board.boot()
+        serial = board.check()
+        assert settings_in_force(board) == {1: "# one", 2: "# two"}[serial], at
+        assert board.run("rollback").returncode == 0
+        assert settings_in_force(board) == {1: "# one", 2: "# two"}[3 - serial], at
+
+
+@both
+def test_settings_are_not_lost_wherever_an_uninstall_is_killed(board: Board, every: bool) -> None:
+    board.installed(1, "--settings", settings_of(board, "one"))
+    _cut_in_the_gate(board, board.maker.release(2, "silent"), "--settings", settings_of(board, "two"))
+    board.keep("cut")
+    for at in points(steps_of(board.run("uninstall")), every=every):
+        board.restore("cut")
+        board.run("uninstall", at=at)
+        assert board.run("uninstall").returncode == 0
+        assert board.layout.settings.read_text() == "# one\n", at
+        assert list(board.layout.settings.parent.iterdir()) == [board.layout.settings]

@@ -1,4 +1,7 @@
-"""A daemon of a few lines, for the wheel of a test's release; `behaviour` lies beside it there."""
+"""A daemon of a few lines, for the wheel of a test's release; `behaviour` lies beside it there.
+
+Settings with a line `# BEHAVIOUR` have it behave so instead; any comment in them it repeats in its log.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,12 @@ import socket
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 from behaviour import BEHAVIOUR, PORT, VERSION  # type: ignore[import-not-found]
+
+COMMENTS = [line[2:] for line in Path(sys.argv[2]).read_text().splitlines() if line.startswith("# ")]
+BEHAVIOUR = next((comment for comment in COMMENTS if comment in ("crash", "cold", "silent")), BEHAVIOUR)
 
 
 def notify(text: str) -> None:
@@ -50,6 +57,8 @@ def main() -> None:
     if sys.argv[1] == "warm-up":
         warm_up()
         return
+    if COMMENTS:
+        print(f"settings: {', '.join(COMMENTS)}", flush=True)
     if BEHAVIOUR == "crash":
         sys.exit("error: no camera")
     if BEHAVIOUR == "silent":

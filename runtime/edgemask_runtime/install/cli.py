@@ -173,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_install(install: argparse.ArgumentParser) -> None:
     install.add_argument("release", type=Path, help="the .release file")
     install.add_argument("--sha256", metavar="HEX", help="the digest of the file, as whoever sent it states it")
+    install.add_argument("--settings", type=Path, metavar="FILE", help="the owner's, in place of the release's: TOML")
     install.add_argument("--enrol", type=Path, metavar="PUB", help="a public key (NAME.pub) to trust from now on")
     install.add_argument(
         "--allow-dev-key", action="store_true", dest="allow_development", help="let --enrol enrol a development key"

@@ -27,6 +27,12 @@ def link(path: Path, target: Path | str) -> None:
     sync(path.parent)
 
 
+def move(path: Path, to: Path) -> None:
+    """Rename within a folder, in place of what is there."""
+    path.replace(to)
+    sync(to.parent)
+
+
 def remove(path: Path) -> None:
     """Remove a file or a link, if it is there."""
     if path.is_symlink() or path.exists():

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.install import clock
+from edgemask_runtime.install import clock, own_settings
 from edgemask_runtime.install.card import forget_card
 from edgemask_runtime.install.gate import pass_gate
 from edgemask_runtime.install.layout import SlotName, other
@@ -41,10 +41,11 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         release, keys, notes = accept(device.layout, state, order)
         for note in notes:
             device.step(note)
+        settings = own_settings.read_changed(device.layout, order.settings)
         encrypted = state.current is not None and device.slot(state.current).is_encrypted()
         encrypt = order.encrypt or state.encrypt
         opens = encrypt == encrypted and (device.layout.device_key.exists() or not encrypted)
-        if _is_current(device, state, release) and opens:
+        if settings is None and _is_current(device, state, release) and opens:
             write_keys(device.layout, keys)
             state = finish(device, state)
             running = _keep_running(device, state)
@@ -52,10 +53,11 @@ def install(device: Device, order: Order) -> dict[str, Any]:
             return running
         to = other(state.current)
         check_space(release, device.slot(to))
-        state = _prepare(device, state, release, to, encrypt=encrypt)
+        state = _prepare(device, state, release, to, settings, encrypt=encrypt)
         write_keys(device.layout, keys)
         state = finish(device, state)
-        switched = switch(device, state, to, _door(device.slot(to)), fresh=True)
+        door, parted = _door(device.slot(to)), settings is not None
+        switched = switch(device, state, to, door, fresh=True, parted=parted)
         _forget_card(device, order)
         return slot_summary(device.layout, switched, to)
 
@@ -75,8 +77,10 @@ def rollback(device: Device) -> dict[str, Any]:
         if (altered := slot.altered()) is not None:
             raise UserError(f"{slot.folder / altered}: not as it was installed", "install the release again")
         device.step("warm-up")
-        warm = warm_up(device.layout, slot, device.step)
-        return slot_summary(device.layout, switch(device, state, to, warm.door, fresh=False), to)
+        settings = own_settings.settings_for(device.layout, to, parted=state.parted)
+        warm = warm_up(device.layout, slot, settings, device.step)
+        state = switch(device, state, to, warm.door, fresh=False, parted=state.parted)
+        return slot_summary(device.layout, state, to)
 
 
 def _forget_card(device: Device, order: Order) -> None:
@@ -125,19 +129,23 @@ def _keep_running(device: Device, state: State) -> dict[str, Any]:
     return slot_summary(device.layout, state, current)
 
 
-def _prepare(device: Device, state: State, release: Release, to: SlotName, *, encrypt: bool) -> State:
+def _prepare(
+    device: Device, state: State, release: Release, to: SlotName, settings: bytes | None, *, encrypt: bool
+) -> State:
     """Fill the slot and warm it up; whatever goes wrong leaves it empty and the version that runs untouched."""
     slot = device.slot(to)
     if state.previous == to:
-        state = write_state(device.layout, replace(state, previous=None))
+        state = write_state(device.layout, replace(state, previous=None, parted=False))
     try:
         slot.clear()
+        own_settings.lay_beside(device.layout, to, settings)
         unpack(release, slot, device.tell)
         for unit in slot.folder.glob("units/*.sysusers"):
             device.services.make_users(unit)
         sealed = seal_models(device.layout, slot, device.tell) if encrypt else {}
         device.step("warm-up")
-        _complete(slot, warm_up(device.layout, slot, device.step), sealed, device)
+        chosen = own_settings.settings_for(device.layout, to, parted=settings is not None)
+        _complete(slot, warm_up(device.layout, slot, chosen, device.step), sealed, device)
     except BaseException as error:
         _give_up(device, state, slot, release, error)
         if isinstance(error, OSError):
@@ -157,6 +165,7 @@ def _give_up(device: Device, state: State, slot: Slot, release: Release, error: 
     cause = error.message if isinstance(error, UserError) else str(error) or "interrupted"
     try:
         slot.clear()
+        own_settings.tidy(device.layout, state)
         if device.layout.state.exists():
             write_state(device.layout, replace(state, failure=Failure(title, cause, clock.text())))
     except (OSError, UserError) as second:

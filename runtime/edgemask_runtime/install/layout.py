@@ -101,6 +101,10 @@ class Layout:
         """A slot's folder."""
         return self.slots / name
 
+    def beside(self, name: SlotName) -> Path:
+        """The settings that the owner gave with the version in a slot, while another one runs."""
+        return self.settings.with_name(f"edgemaskd.slot-{name}.toml")
+
     def running(self) -> SlotName | None:
         """The slot that `current` points to, whether or not it is there; None where it points nowhere of ours."""
         if not self.current.is_symlink():

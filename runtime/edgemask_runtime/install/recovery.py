@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.install import clock, durable
+from edgemask_runtime.install import clock, durable, own_settings
 from edgemask_runtime.install.floor import Floor, remember, remembered
-from edgemask_runtime.install.layout import SLOTS, SlotName
+from edgemask_runtime.install.layout import SLOTS, SlotName, other
 from edgemask_runtime.install.state import Failure, State, read_state, write_state
 from edgemask_runtime.install.switching import Device, finish, point, title_of, undo
 from edgemask_runtime.install.units import link_all
@@ -74,7 +74,8 @@ def _found(device: Device) -> State:
     if current is None or not device.layout.current.is_symlink():
         return kept
     encrypt = any(device.slot(name).is_encrypted() for name in whole)
-    return replace(kept, current=current, previous=previous, encrypt=encrypt)
+    parted = device.layout.beside(other(current)).exists()
+    return replace(kept, current=current, previous=previous, encrypt=encrypt, parted=parted)
 
 
 def _kept(device: Device, whole: list[SlotName]) -> State:
@@ -89,7 +90,8 @@ def _kept(device: Device, whole: list[SlotName]) -> State:
 def _mend_current(device: Device, state: State, done: list[str], *, boot: bool) -> State:
     """Let `current` be the slot that the state names, or the one before if that is not whole, or nothing."""
     wanted, previous = _choices(device, state)
-    if device.layout.running() != wanted or (wanted is None and device.layout.current.is_symlink()):
+    resumed = wanted is not None and own_settings.resume(device.layout, wanted)
+    if resumed or device.layout.running() != wanted or (wanted is None and device.layout.current.is_symlink()):
         point(device, wanted)
         done.append(f"current: now {title_of(device.slot(wanted)) if wanted else 'nothing, for no slot is whole'}")
         _reload(device, boot)
@@ -119,6 +121,7 @@ def _clear(device: Device, state: State, done: list[str]) -> None:
         if device.slot(name).folder.exists() and name not in (state.current, state.previous):
             device.slot(name).clear()
             done.append(f"slot {name}: not in use, cleared")
+    own_settings.tidy(device.layout, state)
     for part in device.layout.root.glob(".*.part"):
         durable.remove(part)
     durable.remove_tree(device.layout.credentials)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import pwd
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from edgemask_runtime.install import durable
+from edgemask_runtime.errors import UserError
+from edgemask_runtime.install import durable, own_settings
 from edgemask_runtime.install.card import forget_card
+from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.lock import locked
+from edgemask_runtime.install.state import State, read_state, write_state
 from edgemask_runtime.install.switching import Device
 from edgemask_runtime.install.units import unlink_all
 from edgemask_runtime.install.warming import USER
@@ -24,6 +28,7 @@ def uninstall(device: Device, *, purge: bool = False) -> list[str]:
     with locked(layout, "uninstall"):
         forget_card(layout)
         device.services.stop()
+        _leave_settings(layout)
         unlink_all(layout, device.step)
         device.services.reload()
         durable.remove(layout.current)
@@ -39,6 +44,16 @@ def uninstall(device: Device, *, purge: bool = False) -> list[str]:
         for folder in reversed(gone):
             durable.remove_tree(folder)
     return removed
+
+
+def _leave_settings(layout: Layout) -> None:
+    """Of the owner's settings let those stay that are in force; of a switch that was cut off, those before it."""
+    with suppress(UserError):
+        state = read_state(layout)
+        if state.pending and not state.pending.passed:
+            own_settings.take_back(layout, state.pending)
+            write_state(layout, replace(state, pending=None))
+    own_settings.tidy(layout, State())
 
 
 def _remove_user() -> None:

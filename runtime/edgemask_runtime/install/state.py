@@ -19,12 +19,14 @@ HINT = "`edgemask-device recover` makes it anew from what the slots hold"
 @dataclass(frozen=True)
 class Pending:
     """A switch under way: to which slot, back to which one (None: nothing ran before), whether the version there is
-    fresh and not one that ran before, and whether it may stay."""
+    fresh and not one that ran before, and whether it may stay. Where the settings change with it, `own` are the slots
+    that have some of the owner's."""
 
     slot: SlotName
     back: SlotName | None
     fresh: bool
     passed: bool
+    own: tuple[SlotName, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Failure:
 class State:
     """What was last known to be well. `floor` is the lowest serial that may be installed, `newest_time` a second that
     has passed for certain: the date of the newest release that ever ran here, `encrypt` that every release's models are
-    to be encrypted, whatever those of the one that runs are."""
+    to be encrypted, whatever those of the one that runs are, `parted` that the version before has other settings."""
 
     schema: Literal[1] = 1
     floor: int = field(default=0, metadata=between(0, LARGEST_EXACT))
@@ -51,6 +53,7 @@ class State:
     since: str | None = None
     failure: Failure | None = None
     encrypt: bool = False
+    parted: bool = False
 
 
 def read_state(layout: Layout) -> State:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.install import clock, durable, gate
+from edgemask_runtime.install import clock, durable, gate, own_settings
 from edgemask_runtime.install.engines import remove_strange_engines
 from edgemask_runtime.install.floor import remember
 from edgemask_runtime.install.layout import Layout, SlotName
@@ -51,23 +51,31 @@ class Device:
         self.tell(name, 0, 1)
 
 
-def switch(device: Device, state: State, to: SlotName, door: Door | None, *, fresh: bool) -> State:
+def switch(
+    device: Device, state: State, to: SlotName, door: Door | None, *, fresh: bool, parted: bool = False
+) -> State:
     """Let the daemon of a complete slot take over, and return the new state.
 
-    Returned when it did not get through the gate, or anything else failed on the way; an interrupt undoes it, too.
+    With `parted` settings those of the owner's change with the version. Returned when it did not get through the gate,
+    or anything else failed on the way; an interrupt undoes it, too.
     """
-    state = write_state(device.layout, replace(state, pending=Pending(to, state.current, fresh, False)))
+    own = own_settings.owned(device.layout, to) if parted else None
+    pending = Pending(to, state.current, fresh, False, own)
+    state = write_state(device.layout, replace(state, pending=pending))
     try:
         device.step("switch")
+        if own is not None:
+            own_settings.put_in_force(device.layout, to, own)
         durable.link(device.layout.current, device.layout.slot(to).relative_to(device.layout.root))
         _start(device, door)
-        state = _passed(device, state, to, fresh=fresh)
+        state = _passed(device, state, pending)
     except (UserError, OSError) as error:
         raise _taken_back(device, state, to, error.message if isinstance(error, UserError) else str(error)) from error
     except BaseException:
         undo(device, state, "interrupted")
         raise
     try:
+        own_settings.tidy(device.layout, state)
         return finish(device, state)
     except (UserError, OSError) as error:
         # The new version runs and stays; a full disk must not call that a failure.
@@ -75,14 +83,15 @@ def switch(device: Device, state: State, to: SlotName, door: Door | None, *, fre
         return state
 
 
-def _passed(device: Device, state: State, to: SlotName, *, fresh: bool) -> State:
+def _passed(device: Device, state: State, pending: Pending) -> State:
     """Write down that the new version may stay; from here on nothing goes back by itself."""
-    manifest = device.slot(to).manifest()
+    to, manifest = pending.slot, device.slot(pending.slot).manifest()
     floor, newest = max(state.floor, manifest.min_serial), newest_after(state.newest_time, manifest)
-    pending = Pending(to, state.current, fresh, True) if fresh else None
-    made = replace(state, floor=floor, newest_time=newest, current=to, previous=state.current, pending=pending)
+    left = replace(pending, passed=True) if pending.fresh else None
+    made = replace(state, floor=floor, newest_time=newest, current=to, previous=state.current, pending=left)
     encrypt = state.encrypt or device.slot(to).is_encrypted()
-    return write_state(device.layout, replace(made, since=clock.text(), failure=None, encrypt=encrypt))
+    made = replace(made, encrypt=encrypt, parted=pending.own is not None)
+    return write_state(device.layout, replace(made, since=clock.text(), failure=None))
 
 
 def finish(device: Device, state: State) -> State:
@@ -104,13 +113,17 @@ def undo(device: Device, state: State, cause: str, *, start: bool = True) -> Sta
     if pending is None:
         return state
     release = title_of(device.slot(pending.slot))
+    own_settings.take_back(device.layout, pending)
     point(device, pending.back)
     if start:
         _start_again(device, pending.back)
     if pending.fresh:
         device.slot(pending.slot).clear()
     failure = Failure(release, cause[:CAUSE_CHARS], clock.text())
-    return write_state(device.layout, replace(state, current=pending.back, pending=None, failure=failure))
+    state = write_state(device.layout, replace(state, current=pending.back, pending=None, failure=failure))
+    # Why not before: what lies beside says how far the settings have come.
+    own_settings.tidy(device.layout, state)
+    return state
 
 
 def point(device: Device, slot: SlotName | None) -> None:

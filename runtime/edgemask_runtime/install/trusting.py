@@ -21,7 +21,7 @@ class Order:
     """What is to be installed: the release, its digest as whoever sent it states it, and a key to be believed.
 
     `encrypt` has the models encrypted, now and in every release after this one; `reset_keys` puts `enrol` in place of
-    a keys.json that cannot be read.
+    a keys.json that cannot be read, `settings` are the owner's for it.
     """
 
     release: Path
@@ -30,6 +30,7 @@ class Order:
     allow_development: bool = False
     encrypt: bool = False
     reset_keys: bool = False
+    settings: Path | None = None
 
 
 def accept(layout: Layout, state: State, order: Order) -> tuple[Release, Keys, tuple[str, ...]]:

@@ -18,7 +18,6 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.sealing import credentials
 from edgemask_runtime.install.slots import Slot, Warm
-from edgemask_runtime.install.units import owners_settings
 from edgemask_runtime.strict_json import Faults, structure
 
 USER = "edgemask"
@@ -27,9 +26,8 @@ PR_SET_PDEATHSIG = 1
 STATE_MODE = 0o750
 
 
-def warm_up(layout: Layout, slot: Slot, tell: Callable[[str], None]) -> Warm:
-    """Run the slot's models once and return what was found; UserError with what the daemon said."""
-    settings = layout.settings if owners_settings(layout) else slot.settings
+def warm_up(layout: Layout, slot: Slot, settings: Path, tell: Callable[[str], None]) -> Warm:
+    """Run the slot's models once, on these settings, and return what was found; UserError with what the daemon said."""
     command = [str(slot.programs / "edgemaskd"), "warm-up", str(settings), "--slot", str(slot.folder), "--json"]
     if not Path(command[0]).exists():
         raise UserError("the release brings no `edgemaskd`: none of its wheels has it", "build the release again")

@@ -181,8 +181,8 @@ def _install(ssh: Ssh, package: Package, plan: Plan, options: FlashOptions, tell
     if enrol:
         command += ["--enrol", paths[enrol], *(["--allow-dev-key"] if options.allow_dev_key else [])]
     command += ["--encrypt-models"] if options.encrypt_models else []
-    settings = f"{paths[package.settings]}={home.settings}" if package.settings else ""
-    told = change_device(ssh, command, tell, root=not facts.writable, python=program, settings=settings)
+    command += ["--settings", paths[package.settings]] if package.settings else []
+    told = change_device(ssh, command, tell, root=not facts.writable, python=program)
     inbox.keep([])
     installed: dict[str, Any] = told["installed"]
     return installed

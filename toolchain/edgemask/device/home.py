@@ -54,20 +54,12 @@ def ask_device(ssh: Ssh, home: Home, *words: str) -> Any:
     return _last(_checked(ssh, done), ssh)
 
 
-def change_device(
-    ssh: Ssh,
-    command: Sequence[str],
-    tell: Tell,
-    *,
-    root: bool = True,
-    python: str = "python3",
-    settings: str = "",
-) -> Any:
+def change_device(ssh: Ssh, command: Sequence[str], tell: Tell, *, root: bool = True, python: str = "python3") -> Any:
     """Run a command of the device's program that changes it; what it tells in the end.
 
-    It goes on where the connection breaks off, and is undone on Ctrl-C. `settings` is FROM=TO, or nothing.
+    It goes on where the connection breaks off, and is undone on Ctrl-C.
     """
-    leash = sent("leash", "leave", settings, *command, "--json", python=python)
+    leash = sent("leash", "leave", *command, "--json", python=python)
     with ssh.start(leash, root=root) as channel:
         last = _followed(channel, tell)
         done = channel.finish()
