@@ -41,6 +41,7 @@ PI = Facts(
     installed=None,
     runs=False,
     left=False,
+    clearable=0,
     packages={"tensorrt": True},
 )
 SIZES = Sizes(50 * MB, 50 * MB, 300 * MB)
@@ -90,6 +91,7 @@ def test_a_disk_that_holds_both_needs_room_for_both(manifest: ReleaseManifest) -
     exact = Disk(1, 350 * MB + SPARE_BYTES)
     assert not failing(dataclasses.replace(PI, root=exact, cache=exact), manifest)
     less = Disk(1, exact.free - 1)
+    assert not failing(dataclasses.replace(PI, root=less, cache=less, clearable=1), manifest)
     assert failing(dataclasses.replace(PI, root=less, cache=less), manifest)
     apart = dataclasses.replace(PI, root=Disk(1, 300 * MB + SPARE_BYTES), cache=Disk(2, 50 * MB))
     assert not failing(apart, manifest)
@@ -117,6 +119,17 @@ def test_another_python_of_the_device_will_do(manifest: ReleaseManifest) -> None
     assert facts.python_for(manifest.environments) == ("python3.11", "3.11")
 
 
+def test_the_slot_that_will_be_cleared_counts_as_free(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "slots" / name).mkdir(parents=True)
+        (tmp_path / "slots" / name / "model").write_bytes(b"x" * (1 << 20))
+    (tmp_path / "current").symlink_to("slots/a")
+    command = [sys.executable, "-I", "-c", source("facts"), str(tmp_path), str(tmp_path / "card"), "", "", "false"]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert 1 << 20 <= told["clearable"] < 2 << 20
+    assert (told["runs"], told["left"]) == (False, True)
+
+
 def test_the_facts_of_this_machine(tmp_path: Path) -> None:
     """The program that is sent, run as it is there; its answer is what is read here."""
     command = [
@@ -132,6 +145,7 @@ def test_the_facts_of_this_machine(tmp_path: Path) -> None:
     command += [sys.executable]
     told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert told["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert told["clearable"] == 0
     assert told["packages"] == {"json": True, "no_such_thing": False}
     assert told["root"]["device"] == tmp_path.stat().st_dev
     assert told["writable"]

@@ -294,6 +294,42 @@ def test_uninstall_leaves_nothing(board: Board) -> None:
     assert [path for path in board.layout.system.rglob("*") if not path.is_dir()] == []
 
 
+def test_what_a_cut_left_beside_links_is_removed(board: Board) -> None:
+    layout, avahi = board.layout, board.layout.system / "etc/avahi/services"
+    board.installed(1)
+    parts = [place.with_name(f".{place.name}.part") for place in (layout.settings, layout.program, layout.users)]
+    parts += [layout.units / ".edgemaskd.service.part"]
+    for verb in ("recover", "uninstall"):
+        for part in parts:
+            part.symlink_to(layout.current / "anything")
+        (avahi / ".edgemask.service.77.part").write_text("half")
+        assert board.run(verb).returncode == 0
+        assert not list(layout.system.rglob(".*part"))
+    assert not layout.settings.parent.exists()
+
+
+def test_what_the_owner_disabled_stays_so_until_the_next_install(board: Board) -> None:
+    """`systemctl disable` removes the unit's links, the one that makes systemd know it among them."""
+    board.installed(1)
+    unit = board.layout.units / "edgemaskd.service"
+    wanted = board.layout.units / "multi-user.target.wants/edgemaskd.service"
+    for link in (unit, wanted):
+        assert link.is_symlink()
+        link.unlink()
+    board.boot()
+    assert (unit.exists(), wanted.is_symlink()) == (True, False)
+    board.manager.stop()
+    board.installed(1)
+    assert wanted.is_symlink()
+    wanted.unlink()
+    # So does `systemctl enable` link it, past `current`.
+    wanted.symlink_to(board.layout.slot("a") / "units/edgemaskd.service")
+    board.installed(2)
+    assert wanted.readlink() == board.layout.current / "units/edgemaskd.service"
+    assert board.run("uninstall").returncode == 0
+    assert not wanted.is_symlink()
+
+
 def test_damage_by_hand_is_told_and_mended(board: Board) -> None:
     board.installed(1)
     board.installed(2)

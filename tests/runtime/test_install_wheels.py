@@ -120,6 +120,27 @@ def test_no_wheel_brings_links(tmp_path: Path) -> None:
         unpack_wheel(tmp_path / "link.whl", places_in(tmp_path / "venv"))
 
 
+def test_an_entry_without_a_name_is_told(tmp_path: Path) -> None:
+    wheel = wheel_at(tmp_path / "dot.whl", {".": "text"})
+    with pytest.raises(UserError, match="no plain file inside it"):
+        unpack_wheel(wheel, places_in(tmp_path / "venv"))
+
+
+SCRIPT, PROGRAM = "parts-1.0.data/scripts/python", f"{INFO}/entry_points.txt"
+
+
+@pytest.mark.parametrize(("name", "text"), [(SCRIPT, "#!python\n"), (PROGRAM, "[console_scripts]\npython = a:b\n")])
+def test_no_wheel_writes_through_the_link_to_the_systems_python(tmp_path: Path, name: str, text: str) -> None:
+    places = places_in(tmp_path / "venv")
+    system = tmp_path / "python3"
+    system.write_text("the system's")
+    places.python.unlink()
+    places.python.symlink_to(system)
+    with pytest.raises(UserError, match="it has its own python"):
+        unpack_wheel(wheel_at(tmp_path / "evil.whl", {name: text}), places)
+    assert system.read_text() == "the system's"
+
+
 def test_what_is_no_wheel_is_told(tmp_path: Path) -> None:
     (tmp_path / "no.whl").write_bytes(b"PK no zip")
     with pytest.raises(UserError, match=r"no\.whl: not a sound wheel"):

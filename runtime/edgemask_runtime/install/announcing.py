@@ -32,6 +32,7 @@ def announce(layout: Layout, tell: Callable[[str], None]) -> None:
     """Say which release runs, where Avahi is; a file that somebody else put there stays."""
     path = _place(layout)
     with _told(tell):
+        durable.remove_parts(path)
         if path.parent.is_dir() and (_is_ours(path) or not path.exists()):
             text = _text(layout)
             if not path.exists() or path.read_text() != text:
@@ -41,7 +42,8 @@ def announce(layout: Layout, tell: Callable[[str], None]) -> None:
 def silence(layout: Layout, tell: Callable[[str], None]) -> None:
     """Say nothing any more."""
     with _told(tell):
-        if _is_ours(path := _place(layout)):
+        durable.remove_parts(path := _place(layout))
+        if _is_ours(path):
             durable.remove(path)
 
 

@@ -40,6 +40,12 @@ def remove(path: Path) -> None:
         sync(path.parent)
 
 
+def remove_parts(path: Path) -> None:
+    """Remove what a cut left beside a file or a link that was being replaced."""
+    for part in list(path.parent.glob(f".{path.name}.*part")):
+        remove(part)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder with all in it, or whatever else lies there."""
     if path.is_symlink() or path.is_file():

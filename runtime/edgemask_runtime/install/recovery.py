@@ -33,7 +33,7 @@ def recover(device: Device, *, boot: bool = False) -> list[str]:
     state = _mend_current(device, state, done, boot=boot)
     _clear(device, state, done)
     if state.current is not None:
-        link_all(device.layout, device.step)
+        link_all(device.layout, device.step, enable=False)
     return done
 
 

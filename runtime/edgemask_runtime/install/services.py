@@ -6,7 +6,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from edgemask_runtime.errors import UserError
 
@@ -15,7 +15,6 @@ SHOWN = ("ActiveState", "SubState", "NRestarts", "InvocationID", "Result", "Exec
 RUNNING = Path("/run/systemd/system")
 LIMIT_S = 120
 LINES = 8
-Active = Literal["active", "activating", "deactivating", "inactive", "failed", "reloading", "unknown"]
 
 
 @dataclass(frozen=True)

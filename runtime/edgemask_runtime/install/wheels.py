@@ -47,6 +47,7 @@ def unpack_wheel(wheel: Path, places: Places) -> None:
             if not entry.is_dir() and (to := _place(entry, places, wheel)):
                 _write(archive, entry, to, places)
         for name, entry_point in _programs(archive, wheel):
+            _check_free(places.scripts / name, wheel)
             _write_program(places.scripts / name, entry_point, places.python)
 
 
@@ -70,7 +71,7 @@ def _place(entry: zipfile.ZipInfo, places: Places, wheel: Path) -> Path | None:
     """Where an entry goes, None where it goes nowhere."""
     parts = PurePosixPath(entry.filename).parts
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    unsafe = entry.filename.startswith("/") or ".." in parts or not re.fullmatch(NAME, entry.filename)
+    unsafe = not parts or entry.filename.startswith("/") or ".." in parts or not re.fullmatch(NAME, entry.filename)
     if unsafe or kind not in (0, stat.S_IFREG):
         raise _broken(wheel, f"entry {entry.filename!r} is no plain file inside it")
     if not parts[0].endswith(".data"):
@@ -80,6 +81,7 @@ def _place(entry: zipfile.ZipInfo, places: Places, wheel: Path) -> Path | None:
 
 
 def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, to: Path, places: Places) -> None:
+    _check_free(to, Path(archive.filename or ""))
     to.parent.mkdir(parents=True, exist_ok=True)
     try:
         with archive.open(entry) as source, to.open("wb") as file:
@@ -90,6 +92,12 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, to: Path, places: P
         raise _broken(Path(archive.filename or ""), one_line(error)) from error
     is_program = to.parent == places.scripts or entry.external_attr >> 16 & 0o111
     to.chmod(RUNNABLE if is_program else PLAIN)
+
+
+def _check_free(to: Path, wheel: Path) -> None:
+    """An environment's `python` is a link to the system's own, which no wheel may write through."""
+    if to.is_symlink():
+        raise _broken(wheel, f"it has its own {to.name}, which the environment has already")
 
 
 def _with_interpreter(line: bytes, python: Path) -> bytes:

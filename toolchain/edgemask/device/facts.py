@@ -30,7 +30,8 @@ class Disk:
 class Facts:
     """A device, as far as a release asks. `others` are further Pythons and their versions; `busy` who installs now.
 
-    `runs` is whether what is `installed` can install the next, `left` whether anything of an installation is there.
+    `runs` is whether what is `installed` can install the next, `left` whether anything of an installation is there, and
+    `clearable` the bytes of what an install removes before it writes.
     """
 
     python: str
@@ -52,6 +53,7 @@ class Facts:
     installed: dict[str, Any] | None
     runs: bool
     left: bool
+    clearable: int
     packages: dict[str, bool]
 
     @property

@@ -11,10 +11,10 @@ from typing import Any
 
 from edgemask.device.facts import Facts
 from edgemask.errors import UserError
+from edgemask_runtime.install.wheels import unpacked_bytes
 from edgemask_runtime.release import Release, ReleaseManifest, seconds
 
 MB = 1 << 20
-BLOCK_BYTES = 4096
 SPARE_BYTES = 32 * MB
 SKEW_S = 300
 TARGETS = "`edgemask targets` lists the boards; build for this one: make target=NAME"
@@ -76,11 +76,9 @@ def installed_bytes(release: Release, python: str) -> int:
 
 def _unpacked(wheel: bytes) -> int:
     try:
-        entries = zipfile.ZipFile(io.BytesIO(wheel)).infolist()
+        return unpacked_bytes(zipfile.ZipFile(io.BytesIO(wheel)))
     except zipfile.BadZipFile:
         return len(wheel)
-    sizes = [(-(-entry.file_size // BLOCK_BYTES) * BLOCK_BYTES, entry.filename) for entry in entries]
-    return sum(size * 2 if name.endswith(".py") else size for size, name in sizes)
 
 
 def _machine(facts: Facts, manifest: ReleaseManifest) -> Iterator[Check]:
@@ -121,7 +119,8 @@ def _room(facts: Facts, sizes: Sizes) -> Iterator[Check]:
     shared = facts.root.device == facts.cache.device
     needed = sizes.installed + SPARE_BYTES + (sizes.missing if shared else 0)
     hint = "make room on the device: `df -h` shows the disks, `sudo journalctl --vacuum-size=50M` helps"
-    yield Check("disk", _mb(facts.root.free), _mb(needed), facts.root.free >= needed, hint)
+    free = facts.root.free + facts.clearable
+    yield Check("disk", _mb(free), _mb(needed), free >= needed, hint)
     if not shared:
         enough = facts.cache.free >= sizes.missing
         yield Check("disk of the home folder", _mb(facts.cache.free), _mb(sizes.missing), enough, hint)

@@ -95,6 +95,15 @@ def is_left(*folders: Path) -> bool:
     return True
 
 
+def clearable(root: Path) -> int:
+    """The bytes of the slot that does not run: an install clears it before it writes."""
+    running = (root / "current").resolve()
+    slots = [slot for slot in (root / "slots").glob("*") if slot.resolve() != running]
+    with suppress(OSError):
+        return sum(path.lstat().st_blocks * 512 for slot in slots for path in slot.rglob("*"))
+    return 0
+
+
 def version_of(program: str) -> str:
     """The version of another Python; nothing where it is not there or does not run."""
     code = "import sys; print('{}.{}'.format(*sys.version_info))"
@@ -132,6 +141,7 @@ def main() -> None:
         "busy": busy(root),
         "installed": installed(root),
         "runs": runs(program),
+        "clearable": clearable(root),
         "left": is_left(root, card),
         "packages": {name: importlib.util.find_spec(name) is not None for name in packages if name},
     }
