@@ -19,10 +19,11 @@ from edgemask.device.card_commands import agreed_serial, ask, check_for_hosts, i
 from edgemask.device.disk import Consent
 from edgemask.device.enrolment import enrolment_for
 from edgemask.device.first_start import PLACE
-from edgemask.device.jetson import MODULES, help_text, help_values, modules_for
+from edgemask.device.jetson import MODULES, Module, help_text, help_values, modules_for
 from edgemask.device.os_image import open_os_image
 from edgemask.errors import UserError
 from edgemask.signing import DEVELOPMENT, development_key, keygen
+from edgemask.target import find_target
 
 from .cards import MB, loop_device, make_card, needs_tools, raspberry_tree
 from .prepared import own_key, signed_release
@@ -168,15 +169,47 @@ def test_a_development_key_is_for_ones_own_desk(
     assert enrolment_for(release, allow_development=True).key == key.public
 
 
-def test_nvidias_commands_are_printed_for_the_module() -> None:
-    assert [module.target for module in modules_for("jetson-thor")] == ["jetson-thor"]
-    assert modules_for("jetson") == list(MODULES)
-    text = help_text(modules_for("jetson-orin-nano"), "cabin-jetson.release")
+def modules_of(target: str, folder: Path, bundle: Path, arch: str | None = None) -> list[Module]:
+    """The modules for a release with that target's boards."""
+    board = find_target(target)
+    release = signed_release(
+        folder / f"{target}-{arch}.release",
+        bundle,
+        "release",
+        target=target,
+        arch=arch or board.arch,
+        boards=board.boards,
+    )
+    return modules_for(release.manifest)
+
+
+def test_nvidias_commands_are_for_releases_that_run_on_a_jetson(
+    make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_key(monkeypatch, tmp_path / "config")
+    bundle = make_bundle()
+    for target, arch in (("raspberrypi", None), ("raspberrypi-5", None), ("host", "x86_64")):
+        with pytest.raises(UserError, match=f"the release is for {target}, and runs on no Jetson") as caught:
+            modules_of(target, tmp_path, bundle, arch)
+        assert "--target jetson" in str(caught.value.hint)
+    assert modules_of("arm64", tmp_path, bundle) == list(MODULES)
+    assert modules_of("host", tmp_path, bundle, "aarch64") == list(MODULES)
+
+
+def test_nvidias_commands_are_printed_for_the_module(
+    make_bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_key(monkeypatch, tmp_path / "config")
+    bundle = make_bundle()
+    for module in MODULES:
+        assert modules_of(module.target, tmp_path, bundle) == [module]
+    assert modules_of("jetson", tmp_path, bundle) == list(MODULES)
+    text = help_text([module for module in MODULES if module.target == "jetson-orin-nano"], "cabin-jetson.release")
     assert "sudo ./tools/kernel_flash/l4t_initrd_flash.sh --external-device nvme0n1p1" in text
     assert "jetson-orin-nano-devkit-super internal" in text
     assert "Jetson_Linux_R36.4.4_aarch64.tbz2" in text
     assert "edgemask flash cabin-jetson.release --to ssh://" in text
-    assert "Jetson_Linux_R38.4.0_aarch64.tbz2" in help_text(modules_for("jetson-thor"), "x")
+    assert "Jetson_Linux_R38.4.0_aarch64.tbz2" in help_text(MODULES, "x")
     values = json.loads(json.dumps(help_values(MODULES, "x.release")))
     assert [module["target"] for module in values["modules"]] == [module.target for module in MODULES]
     assert all(module["flash"] for module in values["modules"])

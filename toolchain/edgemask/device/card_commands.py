@@ -108,5 +108,5 @@ def _show_jetson(release: Path, json: bool) -> None:
     from edgemask.listing import as_json
     from edgemask_runtime.release import Release
 
-    modules = modules_for(Release.open(release).manifest.target)
+    modules = modules_for(Release.open(release).manifest)
     typer.echo(as_json(help_values(modules, str(release))) if json else help_text(modules, str(release)))

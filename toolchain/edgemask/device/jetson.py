@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgemask.errors import UserError
+from edgemask_runtime.release import ReleaseManifest
+
+MAKER, ARCHS = "nvidia,", ("any", "aarch64")
 ORIN, THOR = "36.4.4", "38.4"
 INITRD = "sudo ./tools/kernel_flash/l4t_initrd_flash.sh"
 NVME = "--external-device nvme0n1p1 -c tools/kernel_flash/flash_l4t_t234_nvme.xml"
@@ -126,9 +130,13 @@ THEN = (
 )
 
 
-def modules_for(target: str) -> list[Module]:
-    """The modules that a target means: one, or all of the family."""
-    return [module for module in MODULES if module.target == target] or list(MODULES)
+def modules_for(manifest: ReleaseManifest) -> list[Module]:
+    """The modules that a release is for: one, or all of the family; UserError for a release that runs on none."""
+    is_theirs = not manifest.boards or any(board.startswith(MAKER) for board in manifest.boards)
+    if manifest.arch not in ARCHS or not is_theirs:
+        hint = "build one that is: edgemask build RECIPE --target jetson"
+        raise UserError(f"the release is for {manifest.target}, and runs on no Jetson", hint)
+    return [module for module in MODULES if module.target == manifest.target] or list(MODULES)
 
 
 def help_text(modules: Sequence[Module], release: str) -> str:
