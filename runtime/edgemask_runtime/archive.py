@@ -196,7 +196,7 @@ def _check_end(file: IO[bytes], path: Path, kind: Kind) -> None:
     """Refuse an end that would make zipfile search for another, or whose directory would fill the memory."""
     size = file.seek(0, os.SEEK_END)
     if size > MAX_BYTES:
-        raise UserError(f"{path}: larger than the {MAX_BYTES} bytes of a {kind.word}")
+        raise UserError(f"{path}: larger than the {MAX_BYTES} bytes of a {kind.word}", kind.mend)
     file.seek(max(0, size - END.size - LOCATOR.size))
     tail = file.read()
     if len(tail) < END.size or not tail[-END.size :].startswith(END_MAGIC) or tail.startswith(LOCATOR_MAGIC):

@@ -11,6 +11,8 @@ from typing import IO
 
 from edgemask_runtime.errors import UserError
 
+UNREADABLE = "check the path, and that this user may read what is there"
+
 
 def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
     """Return the file's content; UserError when it is missing, unreadable or larger than `limit_bytes`."""
@@ -18,9 +20,9 @@ def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(limit_bytes + 1)
     except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot read: {error.strerror}", UNREADABLE) from error
     if len(content) > limit_bytes:
-        raise UserError(f"{path}: larger than the {limit_bytes} bytes allowed here")
+        raise UserError(f"{path}: larger than the {limit_bytes} bytes allowed here", "check that this file is meant")
     return content
 
 

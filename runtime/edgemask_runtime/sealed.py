@@ -75,7 +75,7 @@ def unseal(data: bytes, path: Path, key: bytes) -> bytes:
 def main(arguments: list[str]) -> int:
     """`python -m edgemask_runtime.sealed KEY FILE...`: seal files where they lie; prints their digests as JSON."""
     key_file, *files = map(Path, arguments)
-    check_owner_only(key_file, "read the models")
+    check_owner_only(key_file, "read the models", "install the release again: a device without a key gets one")
     key = read_bytes(key_file, limit_bytes=DEVICE_KEY_BYTES)
     if len(key) != DEVICE_KEY_BYTES:
         raise UserError(

@@ -112,7 +112,7 @@ def load(key: str | Path, ask: Ask | None = None) -> SigningKey:
     `ask` is called for the passphrase of a file that has one.
     """
     path = _place(key)
-    check_owner_only(path, "sign with this key")
+    check_owner_only(path, "sign with this key", "`edgemask keygen NAME` makes a key, `edgemask keys` lists them")
     pem = read_bytes(path, limit_bytes=MAX_PEM_BYTES)
     private = _private(pem, path, ask)
     loaded = SigningKey(path.stem, private, DEVELOPMENT_MARK.encode() in pem.splitlines())

@@ -100,4 +100,5 @@ def ask(door: Door) -> int:
 
 def _unhealthy(services: Services, what: str) -> Unhealthy:
     said = " | ".join(services.said().splitlines())
-    return Unhealthy(f"{what}{f'; it said: {said}' if said else ''}")
+    hint = "`journalctl -u edgemaskd` tells more; `edgemask-device rollback` goes back to the version before"
+    return Unhealthy(f"{what}{f'; it said: {said}' if said else ''}", hint)

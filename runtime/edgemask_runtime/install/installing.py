@@ -102,7 +102,9 @@ def _check_digest(order: Order) -> None:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
-        raise UserError(f"{order.release}: cannot read: {error.strerror}") from error
+        raise UserError(
+            f"{order.release}: cannot read: {error.strerror}", "check the path, or copy it again"
+        ) from error
     if digest.hexdigest() != order.sha256.lower():
         message = f"{order.release}: its SHA-256 is {digest.hexdigest()}, and not the {order.sha256} that was stated"
         raise UserError(message, "copy it again")
@@ -149,7 +151,7 @@ def _prepare(
     except BaseException as error:
         _give_up(device, state, slot, release, error)
         if isinstance(error, OSError):
-            raise _no_room(error) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _no_write(error) from error
+            raise _unwritten(error, state) from error
         raise
     return state
 
@@ -177,14 +179,12 @@ def _door(slot: Slot) -> Any:
     return completed.warm.door if completed else None
 
 
-def _no_room(error: OSError) -> UserError:
-    text = f"{error.filename or 'the disk'}: the disk is full; nothing was changed, the version before runs on"
-    return UserError(text, "make room on the device: `df -h` shows the disks")
-
-
-def _no_write(error: OSError) -> UserError:
+def _unwritten(error: OSError, state: State) -> UserError:
+    """Why the slot was not filled, and what is left: not the version that was gone back to, for it lay there."""
+    left = "what runs runs on, with no version to go back to" if state.current else "nothing is installed"
     where = error.filename or "the disk"
-    return UserError(
-        f"{where}: cannot write: {error.strerror}; nothing was changed, the version before runs on",
-        "`dmesg` tells more of a disk that fails; installing needs root",
-    )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "make room on the device, `df -h` shows the disks; then install it again"
+        return UserError(f"{where}: the disk is full; {left}", hint)
+    hint = "`dmesg` tells more of a disk that fails; installing needs root"
+    return UserError(f"{where}: cannot write: {error.strerror}; {left}", hint)

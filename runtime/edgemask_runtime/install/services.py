@@ -120,5 +120,6 @@ def _run(*command: str, check: bool = True) -> str:
             f"`{' '.join(command)}` does not end", "`systemctl list-jobs` shows what it waits for"
         ) from error
     if check and done.returncode:
-        raise UserError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.returncode}")
+        hint = f"`systemctl status {UNIT}` and `journalctl -b -p warning` tell more; mend it, and run this again"
+        raise UserError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.returncode}", hint)
     return done.stdout

@@ -42,13 +42,19 @@ def warm_up(layout: Layout, slot: Slot, settings: Path, tell: Callable[[str], No
                 raise
         if process.returncode or last is None:
             errors.seek(0)
-            said = errors.read().strip()[-ERROR_CHARS:] or f"exit code {process.returncode}"
-            raise UserError(f"the warm-up failed: {said.removeprefix('error: ')}")
+            raise _failed(errors.read().strip()[-ERROR_CHARS:] or f"exit code {process.returncode}")
     faults = Faults("edgemaskd warm-up")
     warm: Warm | None = structure(Warm, last, "$", faults)
     if warm is None or faults:
         raise faults.error("build the release again")
     return warm
+
+
+def _failed(said: str) -> UserError:
+    """The error with the daemon's words, and its hint where it gave one."""
+    message, found, hint = said.removeprefix("error: ").partition("\nhint: ")
+    otherwise = "mend that, or build the release again; `edgemaskd check SETTINGS` looks at settings and models alone"
+    return UserError(f"the warm-up failed: {message}", hint if found else otherwise)
 
 
 def _listen(process: subprocess.Popen[str], tell: Callable[[str], None]) -> Any:
