@@ -120,8 +120,24 @@ def test_a_family_is_as_good_as_its_least_member() -> None:
     assert set(family.boards) == {board for one in members for board in one.boards}
     assert family.budget.memory_mb == min(one.budget.memory_mb for one in members)
     assert family.budget.latency_ms == max(one.budget.latency_ms for one in members)
-    assert find_target("jetson").pythons == ("3.10", "3.12")
-    assert find_target("jetson-thor").pythons == ("3.12",)
+
+
+# What the systems themselves ship: python3 and libc6 of Debian 12 and 13, of Ubuntu 22.04 and 24.04.
+BOOKWORM, TRIXIE, JAMMY, NOBLE = ("3.11", "2.36"), ("3.13", "2.41"), ("3.10", "2.35"), ("3.12", "2.39")
+SHIPPED = {
+    "arm64": {JAMMY, BOOKWORM, NOBLE, TRIXIE},
+    "raspberrypi": {BOOKWORM, TRIXIE},
+    "jetson": {JAMMY, NOBLE},
+    "jetson-thor": {NOBLE},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "host"])
+def test_a_release_fits_every_system_that_its_boards_run(name: str) -> None:
+    """One that is left out makes a release that half of the boards refuse."""
+    board = find_target(name)
+    wanted = SHIPPED.get(name) or SHIPPED[board.family or ""]
+    assert {(system.python, system.glibc) for system in board.systems} == wanted
 
 
 def test_a_member_has_what_its_family_says_and_says_the_rest(folder: Path) -> None:
