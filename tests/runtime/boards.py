@@ -30,6 +30,7 @@ from .manager import Manager
 from .releases import MODEL, UNIT, WHEEL, files_around, manifest_around
 
 HERE = Path(__file__).parent
+RUNTIME = HERE.parents[1] / "runtime"
 UNITS = HERE.parents[1] / "targets/units"
 RECOVER, USERS = "units/edgemask-recover.service", "units/edgemask.sysusers"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -39,7 +40,7 @@ ENTRY_POINTS = "[console_scripts]\nedgemaskd = tinyd:main\nedgemask-device = edg
 def tiny_wheel(version: int, behaviour: str = "well", port: int = 0) -> bytes:
     """A wheel whose edgemaskd behaves as it is told."""
     told = f"BEHAVIOUR, VERSION, PORT = {behaviour!r}, '{version}', {port}\n"
-    files = {"behaviour.py": told, "tinyd.py": (HERE / "tinyd.py").read_text()}
+    files = {"behaviour.py": told, "tinyd.py": (HERE / "tinyd.py").read_text(), "runtime.pth": str(RUNTIME)}
     return wheel_of(files | {"tiny-1.dist-info/entry_points.txt": ENTRY_POINTS})
 
 
@@ -68,10 +69,11 @@ class Maker:
         """A release of this serial, whose daemon says `version SERIAL` when it is ready."""
         return self.write(serial, {WHEEL: tiny_wheel(serial, behaviour, port)}, **changes)
 
-    def write(self, serial: int, given: dict[str, bytes], **changes: Any) -> Path:
+    def write(self, serial: int, given: dict[str, bytes], *, without: str = "", **changes: Any) -> Path:
         """A release with these files in place of the usual ones."""
         wanted = b"[Service]\nType=notify\n[Install]\nWantedBy=multi-user.target\n"
         files = files_around(self.bundle) | {UNIT: wanted, RECOVER: wanted, USERS: b"u edgemask -\n"} | given
+        files = {name: content for name, content in files.items() if name != without}
         units = tuple(sorted(name for name in files if name.startswith("units/")))
         wheels = tuple(sorted(name for name in files if name.startswith("wheels/")))
         stated = {"serial": serial, "version": f"{serial}.0", "units": units}

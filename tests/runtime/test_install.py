@@ -14,11 +14,11 @@ from pathlib import Path
 
 from edgemask_runtime.install.slots import Slot
 
-from .boards import HERE, MODEL, WHEEL, Board, Maker, wheel_of
+from .boards import ENTRY_POINTS, HERE, MODEL, RECOVER, RUNTIME, WHEEL, Board, Maker, wheel_of
 from .running import watched
 from .tiny import MakeBundle
 
-REAL = "[console_scripts]\nedgemaskd = edgemask_runtime.daemon:main\n"
+REAL = ENTRY_POINTS.replace("tinyd:main", "edgemask_runtime.daemon:main")
 SETTINGS = """schema = 1
 [http]
 listen = "127.0.0.1:0"
@@ -100,12 +100,24 @@ def test_what_fails_its_warm_up_never_runs(board: Board) -> None:
     assert "warm-up" in board.status()["failure"]["cause"]
 
 
-def test_a_release_without_the_daemon_is_refused(board: Board) -> None:
+def test_a_release_that_cannot_be_run_or_undone_is_refused(board: Board) -> None:
     board.installed(1)
-    done = board.install(board.maker.write(2, {WHEEL: wheel_of({"other.py": ""})}))
-    assert done.returncode == 2
-    assert "the release brings no `edgemaskd`" in done.stderr
-    assert board.check() == 1
+    lame = {"edgemask_runtime/__init__.py": "", "edgemask_runtime/install/cli.py": "import a_module_that_is_missing"}
+    for serial, files, cause in (
+        (2, {"other.py": "", "tiny-1.dist-info/entry_points.txt": _without("edgemask-device")}, "no `edgemask-de"),
+        (3, lame | {"tiny-1.dist-info/entry_points.txt": ENTRY_POINTS}, "No module named 'a_module_that_is_missing'"),
+        (4, {"here.pth": str(RUNTIME), "tiny-1.dist-info/entry_points.txt": _without("edgemaskd")}, "no `edgemaskd`"),
+    ):
+        done = board.install(board.maker.write(serial, {WHEEL: wheel_of(files)}))
+        assert done.returncode == 2
+        assert cause in done.stderr
+        assert board.check() == 1
+    release = board.maker.write(5, {}, without=RECOVER)
+    assert "the release brings no edgemask-recover.service" in board.refuses("install", release)
+
+
+def _without(program: str) -> str:
+    return "\n".join(line for line in ENTRY_POINTS.splitlines() if not line.startswith(f"{program} "))
 
 
 def test_a_first_install_that_fails_leaves_nothing_that_runs(board: Board) -> None:

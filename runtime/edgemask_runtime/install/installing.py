@@ -13,6 +13,7 @@ from edgemask_runtime.install.card import forget_card
 from edgemask_runtime.install.gate import pass_gate
 from edgemask_runtime.install.layout import SlotName, other
 from edgemask_runtime.install.lock import locked
+from edgemask_runtime.install.proving import check_units, prove_installer
 from edgemask_runtime.install.recovery import recover
 from edgemask_runtime.install.sealing import seal_models
 from edgemask_runtime.install.slots import Completed, Slot, Warm
@@ -39,6 +40,7 @@ def install(device: Device, order: Order) -> dict[str, Any]:
         device.step("check")
         _check_digest(order)
         release, keys, notes = accept(device.layout, state, order)
+        check_units(release.manifest)
         for note in notes:
             device.step(note)
         settings = own_settings.read_changed(device.layout, order.settings)
@@ -144,6 +146,7 @@ def _prepare(
         unpack(release, slot, device.tell)
         for unit in slot.folder.glob("units/*.sysusers"):
             device.services.make_users(unit)
+        prove_installer(slot)
         sealed = seal_models(device.layout, slot, device.tell) if encrypt else {}
         device.step("warm-up")
         chosen = own_settings.settings_for(device.layout, to, parted=settings is not None)
