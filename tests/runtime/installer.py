@@ -1,6 +1,7 @@
 """edgemask-device on a test's own folder, and killed at a step if one is named; prints how many steps there were.
 
-`python installer.py FOLDER KILL_AT VERB...`; a step is whatever changes a name or a file below FOLDER.
+`python installer.py FOLDER KILL_AT VERB...`; a step is whatever changes a name or a file below FOLDER, a move one
+that renames settings.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ class Steps:
 
     def __init__(self, folder: str, at: int, full: bool) -> None:
         self.folder, self.at, self.full, self.count = folder, at, full, 0
+        self.moves: list[int] = []
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._is_change(event, arguments):
             return
         self.count += 1
+        if event == "os.rename" and "/edgemaskd." in str(arguments[1]):
+            self.moves.append(self.count)
         if WRITABLE and not any(_changed(event, arguments).startswith(path) for path in WRITABLE):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), _changed(event, arguments))
         if self.full and self.at and self.count >= self.at and event in ("open", "os.mkdir", "os.symlink"):
@@ -63,7 +67,7 @@ def main(folder: str, at: str, *arguments: str) -> int:
     steps = Steps(folder, abs(int(at)), full=int(at) < 0)
     sys.addaudithook(steps)
     code = cli.main(list(arguments), layout=layout, services=lambda: Far(f"{folder}/manager"), steady_s=STEADY_S)
-    print(f"steps={steps.count}")
+    print(f"steps={steps.count}\nmoves={' '.join(map(str, steps.moves))}")
     return code
 
 

@@ -140,19 +140,33 @@ def settings_in_force(board: Board) -> str:
     return "" if board.layout.settings.is_symlink() else board.layout.settings.read_text().strip()
 
 
-CHANGES = [("", "# two"), ("# one", "# two"), ("# one", "# two\n# crash")]
+def around_moves(done: subprocess.CompletedProcess[str], *, every: bool) -> list[int]:
+    """The steps to break off at: all, or those before and behind which settings are moved, and the last."""
+    found = {
+        name: [int(step) for step in steps.split()] for name, steps in re.findall("(steps|moves)=(.*)", done.stdout)
+    }
+    (count,) = found["steps"]
+    assert len(found["moves"]) >= 2
+    return list(range(1, count + 1)) if every else sorted({*found["moves"], found["moves"][-1] + 1, count})
 
 
-@both
-@pytest.mark.parametrize(("old", "new"), CHANGES, ids=["none-before", "others-before", "a-gate-that-fails"])
-def test_settings_change_with_the_version_wherever_it_is_killed(board: Board, every: bool, old: str, new: str) -> None:
-    """And at each such point, the recovery is killed at one, too."""
+CHANGES = [
+    pytest.param("# one", "# two", False, id="some"),
+    pytest.param("# one", "# two", True, id="every", marks=pytest.mark.slow),
+    pytest.param("", "# two", True, id="every-none-before", marks=pytest.mark.slow),
+    pytest.param("# one", "# two\n# crash", False, id="some-a-gate-that-fails"),
+    pytest.param("# one", "# two\n# crash", True, id="every-a-gate-that-fails", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "every"), CHANGES)
+def test_settings_change_with_the_version_wherever_it_is_killed(board: Board, old: str, new: str, every: bool) -> None:
+    """And the recovery from it is killed, too."""
     board.installed(1, *(["--settings", settings_of(board, "one")] if old else []))
     board.keep("one")
     order = (board.maker.release(2), "--settings", settings_of(board, *re.findall(r"\w+", new)))
-    whole = board.install(*order)
     found = []
-    for at in points(int(re.findall(r"steps=(\d+)", whole.stdout)[0]), every=every):
+    for at in around_moves(board.install(*order), every=every):
         board.restore("one")
         board.start()
         assert board.install(*order, at=at).returncode == -signal.SIGKILL
@@ -171,7 +185,7 @@ def test_settings_go_back_with_the_version_wherever_a_rollback_is_killed(board: 
     board.installed(1, "--settings", settings_of(board, "one"))
     board.installed(2, "--settings", settings_of(board, "two"))
     board.keep("two")
-    for at in points(steps_of(board.run("rollback")), every=every):
+    for at in around_moves(board.run("rollback"), every=every):
         board.restore("two")
         board.start()
         assert board.run("rollback", at=at).returncode == -signal.SIGKILL
@@ -187,7 +201,7 @@ def test_settings_are_not_lost_wherever_an_uninstall_is_killed(board: Board, eve
     board.installed(1, "--settings", settings_of(board, "one"))
     _cut_in_the_gate(board, board.maker.release(2, "silent"), "--settings", settings_of(board, "two"))
     board.keep("cut")
-    for at in points(steps_of(board.run("uninstall")), every=every):
+    for at in around_moves(board.run("uninstall"), every=every):
         board.restore("cut")
         board.run("uninstall", at=at)
         assert board.run("uninstall").returncode == 0

@@ -75,10 +75,12 @@ def resume(layout: Layout, current: SlotName) -> bool:
 
 
 def tidy(layout: Layout, state: State) -> None:
-    """Remove settings of versions that are gone."""
+    """Remove settings of versions that are gone, and what is half-written."""
     for slot in SLOTS:
         if not (state.parted and slot == state.previous):
             durable.remove(layout.beside(slot))
+    for part in layout.settings.parent.glob(".edgemaskd.*.part"):
+        durable.remove(part)
 
 
 def _is_there(path: Path) -> bool:
