@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from edgemask_runtime.install import durable, own_settings
+from edgemask_runtime.install.layout import Layout, SlotName
 from edgemask_runtime.install.slots import Slot
 
 from .boards import HERE, Board
@@ -177,3 +181,46 @@ def test_damage_does_not_mix_them_up(board: Board, write: Write) -> None:
     assert board.run("recover").returncode == 0
     runs(board, 1, write("one"))
     assert beside(board) == {}
+
+
+class Cut(Exception):
+    """The power is gone."""
+
+
+def cut_off(
+    monkeypatch: pytest.MonkeyPatch, layout: Layout, slot: SlotName, own: tuple[SlotName, ...], at: int
+) -> None:
+    """Put settings in force, cut off before the move of this number."""
+    moves, move = itertools.count(), durable.move
+
+    def until(path: Path, to: Path) -> None:
+        if next(moves) == at:
+            raise Cut
+        move(path, to)
+
+    with monkeypatch.context() as patched, suppress(Cut):
+        patched.setattr(durable, "move", until)
+        own_settings.put_in_force(layout, slot, own)
+
+
+@pytest.mark.parametrize("goal", ["a", "b"])
+@pytest.mark.parametrize("owned", ["", "a", "b", "ab"])
+def test_an_exchange_comes_to_its_end_from_wherever_it_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owned: str, goal: SlotName
+) -> None:
+    """There, cut off, back, cut off, and there or back at last; files where nobody has any are absent."""
+    for number, cuts in enumerate(itertools.product(range(3), repeat=3)):
+        layout = Layout(tmp_path, tmp_path / str(number))
+        layout.settings.parent.mkdir(parents=True)
+        for slot, place in (("a", layout.settings), ("b", layout.beside("b"))):
+            if slot in owned:
+                place.write_text(slot)
+        own = own_settings.owned(layout, "b")
+        assert sorted(own) == sorted(owned)
+        for slot, cut in zip(("b", "a", "b"), cuts, strict=True):
+            cut_off(monkeypatch, layout, slot, own, cut)
+        own_settings.put_in_force(layout, goal, own)
+        other = layout.beside("b" if goal == "a" else "a")
+        expected = {layout.settings: goal} if goal in owned else {}
+        expected |= {other: other.stem[-1]} if other.stem[-1] in owned else {}
+        assert {path: path.read_text() for path in layout.settings.parent.iterdir()} == expected, cuts
