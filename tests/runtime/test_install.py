@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from edgemask_runtime.install.lock import observed
 from edgemask_runtime.install.slots import Slot
 
 from .boards import ENTRY_POINTS, HERE, MODEL, RECOVER, RUNTIME, WHEEL, Board, Maker, wheel_of
@@ -240,11 +241,45 @@ def test_one_install_at_a_time(board: Board) -> None:
         assert done.returncode == 2
         assert f"another change is under way: `install` of process {first.process.pid}, since 20" in done.stderr
         assert board.run("recover", "--boot").returncode == 0
-        assert board.status()["installed"]["serial"] == 1
+        told = board.status()
+        assert (told["installed"]["serial"], told["trouble"]) == (1, [])
+        assert (told["busy"]["verb"], told["busy"]["pid"]) == ("install", first.process.pid)
+        assert f"under way: `install` of process {first.process.pid}" in board.run("status").stdout
         first.process.send_signal(signal.SIGTERM)
         assert first.process.wait(60) == 130
     assert board.check() == 1
     board.installed(3)
+
+
+def test_an_install_in_its_gate_is_no_trouble(board: Board) -> None:
+    board.installed(1)
+    command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "install"]
+    command.append(str(board.maker.release(2, "silent")))
+    with watched(command) as installer:
+        assert installer.process.stdout
+        while "waiting until" not in installer.process.stdout.readline():
+            assert installer.process.poll() is None
+        told = board.status()
+        assert (told["pending"], told["trouble"], told["busy"]["verb"]) == ("b", [], "install")
+        installer.process.kill()
+        installer.process.wait(60)
+    told = board.status()
+    assert told["busy"] is None
+    assert "was cut off" in told["trouble"][0]
+    board.boot()
+    assert board.check() == 1
+
+
+def test_who_looks_keeps_nobody_from_a_change(board: Board) -> None:
+    board.installed(1)
+    with observed(board.layout) as busy, observed(board.layout) as second:
+        assert (busy, second) == (None, None)
+        waiting = subprocess.Popen(
+            [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "recover"], stdout=subprocess.PIPE
+        )
+        assert board.status()["busy"] is None
+    assert b"nothing to recover" in waiting.communicate(timeout=60)[0]
+    assert waiting.returncode == 0
 
 
 def test_the_owners_settings_stay(board: Board) -> None:

@@ -124,6 +124,8 @@ def _lines(told: dict[str, Any]) -> list[str]:
     lines += [f"before: {_title(previous)}: `edgemask-device rollback` goes there"] if previous else []
     lines += [f"floor: serial {told['floor']}", f"disk: {told['disk']['free_bytes'] >> 20} MB free"]
     lines += [f"clock: {told['clock']['behind_s']} s behind what it was"] if told["clock"]["behind_s"] else []
+    busy = told["busy"]
+    lines += [f"under way: `{busy['verb']}` of process {busy['pid']}, since {busy['since']}"] if busy else []
     lines += [f"failed last: {failure['release']}, {failure['at']}: {failure['cause']}"] if failure else []
     lines += [f"trouble: {told['keys']['trouble']}"] if "trouble" in told["keys"] else []
     return lines + [f"trouble: {trouble}" for trouble in told["trouble"]]

@@ -11,6 +11,7 @@ from typing import Any
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import clock, gate
 from edgemask_runtime.install.layout import SLOTS, Layout, SlotName
+from edgemask_runtime.install.lock import observed
 from edgemask_runtime.install.services import Services
 from edgemask_runtime.install.slots import Slot
 from edgemask_runtime.install.state import State, read_state
@@ -41,7 +42,9 @@ def slot_summary(layout: Layout, state: State, name: SlotName) -> dict[str, Any]
 
 def status(layout: Layout, services: Services) -> dict[str, Any]:
     """All that there is to know, as plain data; UserError with the way out where the installation is damaged."""
-    state = read_state(layout)
+    with observed(layout) as busy:
+        state = read_state(layout)
+        trouble = troubles(layout, state, busy=busy is not None)
     return {
         "installed": _installed(layout, state, state.current),
         "previous": _installed(layout, state, state.previous),
@@ -50,7 +53,8 @@ def status(layout: Layout, services: Services) -> dict[str, Any]:
         "settings": "the owner's" if owners_settings(layout) else "the release's",
         "service": _service(services),
         "health": _health(layout, state),
-        "trouble": troubles(layout, state),
+        "busy": busy,
+        "trouble": trouble,
         "disk": _disk(layout),
         "clock": _clock(state),
         "keys": _keys(layout),
@@ -58,17 +62,19 @@ def status(layout: Layout, services: Services) -> dict[str, Any]:
     }
 
 
-def troubles(layout: Layout, state: State) -> list[str]:
-    """What is wrong with the files, each with the way out."""
+def troubles(layout: Layout, state: State, *, busy: bool) -> list[str]:
+    """What is wrong with the files, each with the way out; not what a change under way has yet to finish."""
     found = []
     way_out = "`edgemask-device recover` mends it"
     if layout.current.is_symlink() and not layout.current.exists():
         found.append(f"{layout.current}: points to {layout.current.readlink()}, which is not there; {way_out}")
+    elif busy:
+        pass
     elif state.pending:
         found.append(f"an installation into slot {state.pending.slot} was cut off; {way_out}")
     elif layout.running() != state.current:
         found.append(f"{layout.current}: not the slot {state.current} that was installed; {way_out}")
-    for name in SLOTS:
+    for name in () if busy else SLOTS:
         folder = layout.slot(name)
         if folder.exists() and Slot(folder).completed() is None:
             found.append(f"{folder}: not complete; {way_out}")

@@ -84,6 +84,8 @@ def status_text(host: str, told: Mapping[str, Any]) -> str:
         ("clock", _clock(told["clock"])),
         ("keys", _keys(told["keys"])),
     ]
+    busy = told["busy"]
+    rows += [("under way", f"{busy['verb']}, since {busy['since']}")] if busy else []
     rows += [("failed", f"{failure['release']} at {failure['at']}: {failure['cause']}")] if failure else []
     rows += [("trouble", trouble) for trouble in told["trouble"]]
     return columns((host, ""), rows)
