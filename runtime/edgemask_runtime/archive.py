@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from edgemask_runtime.errors import UserError, one_line
+from edgemask_runtime.files import sha256_of
 from edgemask_runtime.strict_json import between, matching
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -184,12 +185,7 @@ def file_records(files: Mapping[str, bytes | Path]) -> dict[str, FileRecord]:
 def _record_of(content: bytes | Path) -> FileRecord:
     if isinstance(content, bytes):
         return FileRecord(hashlib.sha256(content).hexdigest(), len(content))
-    digest, size = hashlib.sha256(), 0
-    with content.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return FileRecord(digest.hexdigest(), size)
+    return FileRecord(sha256_of(content), content.stat().st_size)
 
 
 def _check_end(file: IO[bytes], path: Path, kind: Kind) -> None:

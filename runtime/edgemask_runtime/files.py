@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import IO
 from edgemask_runtime.errors import UserError
 
 UNREADABLE = "check the path, and that this user may read what is there"
+CHUNK_BYTES = 1 << 20
 
 
 def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
@@ -24,6 +26,15 @@ def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
     if len(content) > limit_bytes:
         raise UserError(f"{path}: larger than the {limit_bytes} bytes allowed here", "check that this file is meant")
     return content
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file's content, in hexadecimal digits; OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:

@@ -5,12 +5,10 @@ Only the standard library is needed: the first install on a board reads its rele
 
 from __future__ import annotations
 
-import calendar
 import dataclasses
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import IO, Any, Literal
 
 from edgemask_runtime.archive import NAME, SHA256, Archive, FileRecord, Kind, file_records, open_archive, pack
 from edgemask_runtime.files import replacing
+from edgemask_runtime.moments import seconds
 from edgemask_runtime.strict_json import LARGEST_EXACT, Faults, Rule, between, matching, parse, structure
 from edgemask_runtime.trust.keyring import KEY_BYTES, KEY_ID, decoded
 from edgemask_runtime.trust.signatures import MAX_SIGNATURES_BYTES, SIGNATURE_FILE, Signatures
@@ -34,7 +33,6 @@ FOLDERS = f"({MODELS}|{WHEELS}|{UNITS})"
 VERSION = r"[A-Za-z0-9][A-Za-z0-9 ._+~-]{0,63}"
 PYTHON = r"3\.[0-9]{1,2}"
 BOARD = r"[a-z0-9][a-z0-9._+-]*,[a-z0-9._+-]+"
-MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 HINT = "build the release again with `edgemask build`"
 KIND = Kind(
     "release", f"{FOLDERS}?{PART}", "`edgemask build RECIPE --target T` makes one", "copy it again or build it again"
@@ -43,14 +41,6 @@ INNER = Kind("bundle", NAME, "", HINT)
 
 Believe = Callable[[bytes, Signatures], object]
 """Raises UserError unless the signatures of release.json's bytes will do."""
-
-
-def seconds(moment: str) -> int:
-    """Seconds since 1970 of a moment as a release states it; ValueError where it is none."""
-    parsed = time.strptime(moment, MOMENT)
-    if time.strftime(MOMENT, parsed) != moment:
-        raise ValueError(moment)
-    return calendar.timegm(parsed)
 
 
 def _is_moment(text: str) -> bool:
@@ -124,6 +114,11 @@ class ReleaseManifest:
     files: dict[str, FileRecord]
     tools: dict[str, str]
 
+    @property
+    def title(self) -> str:
+        """The release in a few words."""
+        return title(vars(self))
+
     def to_json(self) -> str:
         """The canonical text: sorted keys, ASCII, a newline at the end."""
         return _canonical(dataclasses.asdict(self))
@@ -182,6 +177,11 @@ class Release:
     def read(self, name: str) -> bytes:
         """A file's content, checked again."""
         return b"".join(self.chunks(name))
+
+
+def title(stated: Mapping[str, Any]) -> str:
+    """A release in a few words, of whatever states its name, version and serial."""
+    return f"{stated['name']} {stated['version']} (serial {stated['serial']})"
 
 
 def payload_digest(manifest: ReleaseManifest) -> str:

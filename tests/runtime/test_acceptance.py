@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.release import Environment, KeyChanges, Release, ReleaseManifest, seconds
+from edgemask_runtime.moments import seconds, text
+from edgemask_runtime.release import Environment, KeyChanges, Release, ReleaseManifest
 from edgemask_runtime.trust import (
     Accepted,
     Facts,
@@ -29,7 +30,7 @@ from edgemask_runtime.trust import (
     newest_after,
     this_device,
 )
-from edgemask_runtime.trust.clock import BORN_S, YEAR_S, check_expiry, text
+from edgemask_runtime.trust.clock import BORN_S, YEAR_S, check_expiry
 from edgemask_runtime.trust.signatures import DOMAINS
 
 from .releases import files_around, manifest_around
@@ -90,7 +91,7 @@ def test_a_release_that_fits_is_accepted_without_a_word(manifest: ReleaseManifes
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arch": "x86_64"}, "tiny 1.0 is for x86_64; this device is aarch64"),
+        ({"arch": "x86_64"}, r"tiny 1.0 \(serial 3\) is for x86_64; this device is aarch64"),
         ({"boards": ("nvidia,p3768",)}, "is for nvidia,p3768; this board is raspberrypi,4-model-b, brcm,bcm2711"),
         ({"memory_mb": 1000}, "needs 1000 MB of memory; this device has 906"),
         ({"environments": OTHERS}, "is for Python 3.10, 3.13; this device has 3.11"),

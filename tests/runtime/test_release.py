@@ -17,7 +17,8 @@ from edgemask_runtime.archive import file_records
 from edgemask_runtime.bundle import Bundle, write_bundle
 from edgemask_runtime.engines import ENGINES
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.release import Release, ReleaseManifest, payload_digest, seconds, write_release
+from edgemask_runtime.moments import seconds
+from edgemask_runtime.release import Release, ReleaseManifest, payload_digest, write_release
 
 from .releases import MODEL, UNSIGNED, WHEEL, files_around, manifest_around, write_tiny_release
 from .tiny import MakeBundle

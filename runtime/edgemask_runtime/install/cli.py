@@ -24,6 +24,7 @@ from edgemask_runtime.install.services import Services, systemd
 from edgemask_runtime.install.status import status
 from edgemask_runtime.install.switching import Device
 from edgemask_runtime.install.trusting import Order
+from edgemask_runtime.release import title
 from edgemask_runtime.trust import Keys
 
 UMASK = 0o022
@@ -79,12 +80,12 @@ class _Printer:
 
 def _install(device: Device, printer: _Printer, **given: Any) -> int:
     installed = install(device, Order(**given))
-    return printer.say({"installed": installed}, f"{_title(installed)} is installed and runs")
+    return printer.say({"installed": installed}, f"{title(installed)} is installed and runs")
 
 
 def _rollback(device: Device, printer: _Printer) -> int:
     running = rollback(device)
-    return printer.say({"installed": running}, f"{_title(running)} runs again")
+    return printer.say({"installed": running}, f"{title(running)} runs again")
 
 
 def _recover(device: Device, printer: _Printer, boot: bool) -> int:
@@ -118,10 +119,10 @@ def _status(device: Device, printer: _Printer) -> int:
 
 def _lines(told: dict[str, Any]) -> list[str]:
     installed, previous, service, failure = (told[key] for key in ("installed", "previous", "service", "failure"))
-    lines = [f"{_title(installed)}, slot {installed['slot']}, since {installed['since']}" if installed else "nothing"]
+    lines = [f"{title(installed)}, slot {installed['slot']}, since {installed['since']}" if installed else "nothing"]
     lines += [f"model {name}: {engine}" for name, engine in (installed or {"engine": {}})["engine"].items()]
     lines += [f"service: {service['state']} ({service['detail']}), {service['restarts']} restarts, {told['health']}"]
-    lines += [f"before: {_title(previous)}: `edgemask-device rollback` goes there"] if previous else []
+    lines += [f"before: {title(previous)}: `edgemask-device rollback` goes there"] if previous else []
     lines += [f"floor: serial {told['floor']}", f"disk: {told['disk']['free_bytes'] >> 20} MB free"]
     lines += [f"clock: {told['clock']['behind_s']} s behind what it was"] if told["clock"]["behind_s"] else []
     busy = told["busy"]
@@ -129,10 +130,6 @@ def _lines(told: dict[str, Any]) -> list[str]:
     lines += [f"failed last: {failure['release']}, {failure['at']}: {failure['cause']}"] if failure else []
     lines += [f"trouble: {told['keys']['trouble']}"] if "trouble" in told["keys"] else []
     return lines + [f"trouble: {trouble}" for trouble in told["trouble"]]
-
-
-def _title(summary: dict[str, Any]) -> str:
-    return f"{summary['name']} {summary['version']} (serial {summary['serial']})"
 
 
 def _teller(as_json: bool) -> Callable[[str, int, int], None]:

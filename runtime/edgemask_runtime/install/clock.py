@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-FORM = "%Y-%m-%dT%H:%M:%SZ"
+from edgemask_runtime import moments
 
 
 def now_s() -> int:
@@ -14,4 +14,4 @@ def now_s() -> int:
 
 def text(seconds: int | None = None) -> str:
     """A moment in UTC; now if none is given."""
-    return time.strftime(FORM, time.gmtime(now_s() if seconds is None else seconds))
+    return moments.text(now_s() if seconds is None else seconds)

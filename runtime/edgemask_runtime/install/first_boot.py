@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from edgemask_runtime.errors import UserError, run_main
+from edgemask_runtime.install import clock
 from edgemask_runtime.install.card import PLAN, forget_card
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.state import read_state
@@ -103,7 +104,7 @@ def _teller(stack: ExitStack, boot: Path | None) -> Tell:
         if log:
             # Why swallowed: a boot partition that is full or read-only must not keep the board from its release.
             with suppress(OSError):
-                log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
+                log.write(f"{clock.text()} {line}\n")
                 log.flush()
                 os.fsync(log.fileno())
 

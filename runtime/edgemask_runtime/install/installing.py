@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgemask_runtime.errors import UserError
+from edgemask_runtime.files import sha256_of
 from edgemask_runtime.install import clock, own_settings
 from edgemask_runtime.install.card import forget_card
 from edgemask_runtime.install.gate import pass_gate
@@ -25,8 +26,6 @@ from edgemask_runtime.install.units import link_all
 from edgemask_runtime.install.unpacking import check_space, python_version, unpack
 from edgemask_runtime.install.warming import warm_up
 from edgemask_runtime.release import Release
-
-CHUNK_BYTES = 1 << 20
 
 
 def install(device: Device, order: Order) -> dict[str, Any]:
@@ -98,17 +97,14 @@ def _check_digest(order: Order) -> None:
     """Compare the file with what its sender says of it."""
     if order.sha256 is None:
         return
-    digest = hashlib.sha256()
     try:
-        with order.release.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
+        digest = sha256_of(order.release)
     except OSError as error:
         raise UserError(
             f"{order.release}: cannot read: {error.strerror}", "check the path, or copy it again"
         ) from error
-    if digest.hexdigest() != order.sha256.lower():
-        message = f"{order.release}: its SHA-256 is {digest.hexdigest()}, and not the {order.sha256} that was stated"
+    if digest != order.sha256.lower():
+        message = f"{order.release}: its SHA-256 is {digest}, and not the {order.sha256} that was stated"
         raise UserError(message, "copy it again")
 
 
@@ -166,13 +162,12 @@ def _complete(slot: Slot, warm: Warm, sealed: dict[str, str], device: Device) ->
 
 def _give_up(device: Device, state: State, slot: Slot, release: Release, error: BaseException) -> None:
     """Clear the slot and note why; where even that fails, the next start of the device does it."""
-    title = f"{release.manifest.name} {release.manifest.version} (serial {release.manifest.serial})"
     cause = error.message if isinstance(error, UserError) else str(error) or "interrupted"
     try:
         slot.clear()
         own_settings.tidy(device.layout, state)
         if device.layout.state.exists():
-            write_state(device.layout, replace(state, failure=Failure(title, cause, clock.text())))
+            write_state(device.layout, replace(state, failure=Failure(release.manifest.title, cause, clock.text())))
     except (OSError, UserError) as second:
         device.step(f"not cleared: {second}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgemask_runtime.errors import UserError
-from edgemask_runtime.files import read_bytes
+from edgemask_runtime.files import read_bytes, sha256_of
 from edgemask_runtime.install import durable
 from edgemask_runtime.release import MANIFEST, SETTINGS, ReleaseManifest
 from edgemask_runtime.strict_json import Faults, known, parse, structure
@@ -18,7 +18,6 @@ from edgemask_runtime.strict_json import Faults, known, parse, structure
 COMPLETE = "complete.json"
 VENV = "venv"
 MAX_TEXT_BYTES = 1 << 24
-CHUNK_BYTES = 1 << 20
 LIMIT_S = 120
 VERSION = "import sys; print('{}.{}'.format(*sys.version_info))"
 
@@ -148,11 +147,7 @@ def _said(program: Path, *words: str) -> str | None:
 
 
 def _has(path: Path, sha256: str) -> bool:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
+        return sha256_of(path) == sha256
     except OSError:
         return False
-    return digest.hexdigest() == sha256

@@ -179,7 +179,6 @@ def _taken_back(device: Device, state: State, to: SlotName, cause: str) -> Retur
 def title_of(slot: Slot) -> str:
     """The release in a slot, for people."""
     try:
-        manifest = slot.manifest()
+        return slot.manifest().title
     except UserError:
         return "what is in slot " + slot.folder.name
-    return f"{manifest.name} {manifest.version} (serial {manifest.serial})"

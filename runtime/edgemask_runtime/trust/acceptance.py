@@ -46,42 +46,38 @@ def check_fit(manifest: ReleaseManifest, facts: Facts) -> tuple[str, ...]:
     if manifest.serial < facts.floor:
         message = f"its serial is {manifest.serial}; this device takes {facts.floor} or above"
         hint = f"an older release cannot come back; build it with a higher serial: `{BUILD} --serial {facts.floor}`"
-        raise UserError(f"{_title(manifest)}: {message}", hint)
+        raise UserError(f"{manifest.title}: {message}", hint)
     return notes
-
-
-def _title(manifest: ReleaseManifest) -> str:
-    return f"{manifest.name} {manifest.version}"
 
 
 def _check_keys(manifest: ReleaseManifest, key: EnrolledKey, keys: Keys) -> None:
     if key.development and (manifest.keys.add or manifest.keys.revoke):
-        message = f"{_title(manifest)} changes the device's keys and has a development signature only"
+        message = f"{manifest.title} changes the device's keys and has a development signature only"
         raise UserError(message, f"sign it with a key for releases, too: {SIGN}")
     keys.after(manifest)
 
 
 def _check_machine(manifest: ReleaseManifest, facts: Facts) -> None:
     if manifest.arch not in ("any", facts.arch):
-        raise UserError(f"{_title(manifest)} is for {manifest.arch}; this device is {facts.arch}", TARGETS)
+        raise UserError(f"{manifest.title} is for {manifest.arch}; this device is {facts.arch}", TARGETS)
     if manifest.boards and not set(manifest.boards) & set(facts.boards):
         here = ", ".join(facts.boards) or "without a device tree"
-        message = f"{_title(manifest)} is for {', '.join(manifest.boards)}; this board is {here}"
+        message = f"{manifest.title} is for {', '.join(manifest.boards)}; this board is {here}"
         raise UserError(message, TARGETS)
     if facts.memory_mb < manifest.memory_mb:
-        message = f"{_title(manifest)} needs {manifest.memory_mb} MB of memory; this device has {facts.memory_mb}"
+        message = f"{manifest.title} needs {manifest.memory_mb} MB of memory; this device has {facts.memory_mb}"
         raise UserError(message, f"a smaller model, or a board with more memory; {TARGETS}")
 
 
 def _check_software(manifest: ReleaseManifest, facts: Facts) -> None:
     versions = manifest.environments
     if facts.python not in versions:
-        message = f"{_title(manifest)} is for Python {', '.join(versions)}; this device has {facts.python}"
+        message = f"{manifest.title} is for Python {', '.join(versions)}; this device has {facts.python}"
         raise UserError(message, f"an operating system with one of them, or another target; {TARGETS}")
     if facts.glibc is None:
-        raise UserError(f"{_title(manifest)} needs glibc {manifest.glibc}; this system has another C library", TARGETS)
+        raise UserError(f"{manifest.title} needs glibc {manifest.glibc}; this system has another C library", TARGETS)
     if _parts(facts.glibc) < _parts(manifest.glibc):
-        message = f"{_title(manifest)} needs glibc {manifest.glibc}; this system has {facts.glibc}"
+        message = f"{manifest.title} needs glibc {manifest.glibc}; this system has {facts.glibc}"
         raise UserError(message, "a newer version of the operating system has it")
 
 

@@ -7,17 +7,15 @@ way, must not rule releases out for ever.
 
 from __future__ import annotations
 
-import calendar
-import time
 from typing import TYPE_CHECKING
 
 from edgemask_runtime.errors import UserError
+from edgemask_runtime.moments import seconds, text
 from edgemask_runtime.trust.facts import Facts
 
 if TYPE_CHECKING:
     from edgemask_runtime.release import ReleaseManifest
 
-FORM = "%Y-%m-%dT%H:%M:%SZ"
 BORN_S = 1793491200
 """November 2026: there was no release before."""
 YEARS = 20
@@ -52,10 +50,5 @@ def _wrong(clock_s: int, certain_s: int) -> str:
     return f"the clock says {text(clock_s)}, {known}: expiry is judged by that; `timedatectl` sets the clock"
 
 
-def text(seconds: int) -> str:
-    """A moment in UTC, as a release states it."""
-    return time.strftime(FORM, time.gmtime(seconds))
-
-
 def _seconds(moment: str | None) -> int:
-    return calendar.timegm(time.strptime(moment, FORM)) if moment else 0
+    return seconds(moment) if moment else 0

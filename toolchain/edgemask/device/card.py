@@ -16,7 +16,8 @@ from edgemask.device.first_start import Wishes
 from edgemask.device.image import WATCH, Prepared, prepare, target_of
 from edgemask.device.unpacking import Progress
 from edgemask.errors import UserError
-from edgemask_runtime.release import Release, seconds
+from edgemask_runtime.moments import seconds
+from edgemask_runtime.release import Release
 
 SUFFIXES = (".img", ".xz", ".gz", ".zip")
 DEVICES = Path("/dev")

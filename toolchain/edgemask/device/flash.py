@@ -15,7 +15,7 @@ from edgemask.device.preflight import Check, Sizes, check, installed_bytes, requ
 from edgemask.device.ssh import Ssh
 from edgemask.device.upload import Inbox, Parcel, Tell
 from edgemask.errors import UserError
-from edgemask_runtime.release import Release
+from edgemask_runtime.release import Release, title
 from edgemask_runtime.trust import read_public
 
 RUNTIME = "wheels/edgemask_runtime-"
@@ -60,7 +60,7 @@ class Plan:
         return {
             "host": str(self.destination),
             "device": self.facts.model or self.facts.system,
-            "installed": _title(self.facts.installed),
+            "installed": title(self.facts.installed) if self.facts.installed else None,
             "release": f"{self.release.manifest.name} {self.release.manifest.version}",
             "serial": self.release.manifest.serial,
             "send_bytes": self.sizes.missing,
@@ -192,7 +192,3 @@ def bare(python: str, wheel: str) -> list[str]:
     """The installer that is in the runtime's wheel, run with the Python there of this name."""
     # Why -B: a user's folder is no place for what root compiles. -I: nor for modules of root's.
     return [python, "-I", "-B", "-c", FROM_WHEEL, wheel]
-
-
-def _title(manifest: dict[str, Any] | None) -> str | None:
-    return f"{manifest['name']} {manifest['version']} (serial {manifest['serial']})" if manifest else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from edgemask.device.os_image import OsImage, check_fits, open_os_image
 from edgemask.device.own_settings import check_own_settings
 from edgemask.device.unpacking import Progress, is_packed, unpack
 from edgemask.errors import UserError
-from edgemask_runtime.files import replacing
+from edgemask_runtime.files import replacing, sha256_of
 from edgemask_runtime.release import Release
 
 RUNTIME = "edgemask_runtime-"
@@ -79,8 +78,7 @@ def prepare(
             check_fits(system, release)
             _check_fresh(system)
             _put_in(system, release, enrolment, wishes, progress)
-    text = f"{release.manifest.name} {release.manifest.version} (serial {release.manifest.serial})"
-    return Prepared(target, system.title, text, enrolment.key.id)
+    return Prepared(target, system.title, release.manifest.title, enrolment.key.id)
 
 
 def _put_in(system: OsImage, release: Release, enrolment: Enrolment, wishes: Wishes, progress: Progress) -> None:
@@ -125,9 +123,7 @@ def _runtime_wheel(release: Release, python: str) -> str:
 
 
 def _plan(release: Release, enrolment: Enrolment) -> str:
-    with release.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    order = [first_start.RELEASE, "--sha256", digest, "--enrol", first_start.KEY]
+    order = [first_start.RELEASE, "--sha256", sha256_of(release.path), "--enrol", first_start.KEY]
     return first_start.plan_json(int(time.time()), [*order, "--allow-dev-key"] if enrolment.key.development else order)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from edgemask.device.facts import Facts
 from edgemask.errors import UserError
 from edgemask_runtime.install.wheels import unpacked_bytes
-from edgemask_runtime.release import Release, ReleaseManifest, seconds
+from edgemask_runtime.moments import seconds
+from edgemask_runtime.release import Release, ReleaseManifest
 
 MB = 1 << 20
 SPARE_BYTES = 32 * MB

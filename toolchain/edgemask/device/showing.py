@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from edgemask.device.discovery import Found
 from edgemask.device.flash import Plan
 from edgemask.listing import columns
+from edgemask_runtime.release import title
 
 WIDTH = 30
 MB = 1 << 20
@@ -61,11 +62,6 @@ def installed_text(host: str, installed: Mapping[str, Any]) -> str:
     """What runs there now."""
     engines = ", ".join(f"{model} on {engine}" for model, engine in installed.get("engine", {}).items())
     return f"{host}: {title(installed)} runs{f' ({engines})' if engines else ''}"
-
-
-def title(summary: Mapping[str, Any]) -> str:
-    """A release in a few words."""
-    return f"{summary['name']} {summary['version']} (serial {summary['serial']})"
 
 
 def status_text(host: str, told: Mapping[str, Any]) -> str:

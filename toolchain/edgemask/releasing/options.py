@@ -6,12 +6,13 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from edgemask.errors import UserError
 from edgemask.signing import public_key
-from edgemask_runtime.release import MOMENT, VERSION, KeyChanges, seconds
+from edgemask_runtime import moments
+from edgemask_runtime.moments import seconds
+from edgemask_runtime.release import VERSION, KeyChanges
 from edgemask_runtime.strict_json import LARGEST_EXACT
 from edgemask_runtime.trust.keyring import KEY_ID
 
@@ -93,4 +94,4 @@ def source_date() -> str | None:
         return None
     if not re.fullmatch(r"\d{1,12}", stated, re.ASCII) or int(stated) > MAX_EPOCH_S:
         raise UserError(f"{EPOCH}={stated}", "seconds since 1970 as a whole number: git log -1 --format=%ct")
-    return datetime.fromtimestamp(int(stated), timezone.utc).strftime(MOMENT)
+    return moments.text(int(stated))
