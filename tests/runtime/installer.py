@@ -60,7 +60,7 @@ def main(folder: str, at: str, *arguments: str) -> int:
 
     # So that what it removes has whole paths, by which steps are known.
     shutil._use_fd_functions = False  # type: ignore[attr-defined]
-    gate.READY_LIMIT_S = 1.0
+    gate.READY_LIMIT_S, gate.POLL_S = 1.0, 0.02
     # A process that is killed loses nothing that it wrote; what a power cut loses is tests/board's to show.
     os.sync = os.fsync = lambda *_: None  # type: ignore[assignment]
     layout = Layout(Path(folder, "root"), Path(folder, "system"))

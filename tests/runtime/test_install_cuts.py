@@ -15,7 +15,7 @@ import pytest
 from .boards import HERE, Board
 from .running import watched
 
-FEW = 8
+FEW = 4
 LAST = 14
 """Where the switch is."""
 
@@ -29,10 +29,10 @@ def steps_of(done: subprocess.CompletedProcess[str]) -> int:
 
 
 def points(count: int, *, every: bool) -> Iterable[int]:
-    """The steps to break off at: all, or some of them and most of the last."""
+    """The steps to break off at: all, or some of them and more of the last."""
     if every:
         return range(1, count + 1)
-    return sorted({*range(1, count + 1, max(1, count // FEW)), *range(count, max(0, count - LAST), -2)})
+    return sorted({*range(1, count + 1, max(1, count // FEW)), *range(count, max(0, count - LAST), -3)})
 
 
 def both(test: object) -> object:
