@@ -1,4 +1,4 @@
-"""The runtime's fixtures, here too, and one board for all tests that keep it serving."""
+"""The runtime's fixtures, here too, and one board for the tests of a file that keep it serving."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["make_bundle", "weights"]
 FIRST = 5
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """A board that was just switched on, with nothing of ours on it, and a first release for it."""
     folder = tmp_path_factory.mktemp("board")
