@@ -78,7 +78,7 @@ def test_models_that_cannot_be_encrypted_are_not_installed(far: Far) -> None:
     """The tiny daemon brings nothing that could encrypt them."""
     error = failed(far.flash(far.maker.release(1), encrypt_models=True))
     assert "the models cannot be encrypted: " in error.message
-    assert "No module named 'edgemask_runtime'" in error.message
+    assert "No module named" in error.message
     assert far.layout.running() is None
 
 
