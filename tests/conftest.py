@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import edgemask
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "tests" / "models"
+# Why: the tests start these packages in thousands of processes, each of which would compile them for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")
