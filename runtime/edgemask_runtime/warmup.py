@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import json
 import threading
 import time
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgemask_runtime.addresses import Address
+from edgemask_runtime.install.doors import door_of
 from edgemask_runtime.service import BUILD_LIMIT_S, check, model_options
 from edgemask_runtime.settings import ModelSettings, Settings
 from edgemask_runtime.supervisor import Supervisor
@@ -80,10 +79,6 @@ def _telling(name: str, tell: Tell) -> Iterator[None]:
 
 def _door(settings: Settings) -> dict[str, Any] | None:
     """How this machine can ask the HTTP server, if there is one at a port that is known."""
-    address = Address.parse(settings.http.listen) if settings.http else None
-    if address is None or address.port == 0:
-        return None
-    host = ipaddress.ip_address(address.host)
-    loopback = "::1" if host.version == 6 else "127.0.0.1"
-    name = loopback if host.is_unspecified else address.host
-    return {"host": name, "port": address.port, "tls": bool(settings.http and settings.http.certificate)}
+    http = settings.http
+    door = door_of(http.listen, tls=bool(http.certificate), certified=bool(http.client_ca)) if http else None
+    return dataclasses.asdict(door) if door else None

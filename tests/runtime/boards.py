@@ -67,7 +67,9 @@ class Maker:
 
     def release(self, serial: int, behaviour: str = "well", *, port: int = 0, **changes: Any) -> Path:
         """A release of this serial, whose daemon says `version SERIAL` when it is ready."""
-        return self.write(serial, {WHEEL: tiny_wheel(serial, behaviour, port)}, **changes)
+        settings = f'schema = 1\n[http]\nlisten = "127.0.0.1:{port}"\n' if port else "schema = 1\n"
+        given = {WHEEL: tiny_wheel(serial, behaviour, port), "settings.toml": settings.encode()}
+        return self.write(serial, given, **changes)
 
     def write(self, serial: int, given: dict[str, bytes], *, without: str = "", **changes: Any) -> Path:
         """A release with these files in place of the usual ones."""

@@ -7,6 +7,7 @@ import ssl
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import httpx
@@ -16,6 +17,8 @@ import trustme
 from edgemask_runtime.api.opening import control_of, open_door
 from edgemask_runtime.bundle import Bundle
 from edgemask_runtime.errors import UserError
+from edgemask_runtime.install.gate import Answer, asked
+from edgemask_runtime.install.slots import Door
 from edgemask_runtime.predictor import Predictor
 from edgemask_runtime.settings import DoorSettings
 
@@ -175,6 +178,30 @@ def test_clients_certificates_over_https(models: Any, files: dict[str, Path], au
                 httpx.get(at, verify=context)
     finally:
         server.close()
+
+
+def test_the_gate_takes_a_door_that_asks_who_comes_and_no_other_fault(models: Any, files: dict[str, Path]) -> None:
+    wants = open_door("http", control_of(models), door(files, "certificate", "private_key", "client_ca"))
+    token = open_door("http", control_of(models), door(files, "certificate", "private_key", "token_file"))
+    plain = open_door("http", control_of(models), DoorSettings("127.0.0.1:0"))
+    try:
+        for _ in range(10):
+            assert asked(at(wants.url, certified=True)) == Answer(True, "it wants a client's certificate")
+        assert asked(at(token.url)) == Answer(True, "it answers 401")
+        assert not asked(at(wants.url)).good
+        assert not asked(at(plain.url)).good
+        assert not asked(at(plain.url, certified=True)).good
+    finally:
+        for one in (wants, token, plain):
+            one.close()
+    assert not asked(at(wants.url, certified=True)).good
+
+
+def at(url: str, *, certified: bool = False) -> Door:
+    parts = urlsplit(reachable(url))
+    assert parts.hostname
+    assert parts.port
+    return Door(parts.hostname, parts.port, tls=True, certified=certified)
 
 
 def test_a_token_over_grpc(models: Any, files: dict[str, Path], authority: trustme.CA) -> None:

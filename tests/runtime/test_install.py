@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 
 from edgemask_runtime.install.lock import observed
@@ -88,6 +89,32 @@ def test_a_daemon_that_is_not_well_is_returned(board: Board) -> None:
         assert board.check() == 1
         board.manager.becomes("active", "version 1")
         assert board.status()["health"] == "ready"
+
+
+def test_status_asks_at_the_door_that_the_settings_name_now(board: Board) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed, socket.create_server(("127.0.0.1", 0)) as other:
+        before, now = (server.getsockname()[1] for server in (closed, other))
+        closed.close()
+        board.layout.settings.parent.mkdir(parents=True)
+        board.layout.settings.write_text(f'schema = 1\n[http]\nlisten = "0.0.0.0:{before}"\n')
+        assert board.install(board.maker.release(1, port=before)).returncode == 0
+        assert board.status()["health"] == "ready"
+        board.layout.settings.write_text(f'schema = 1\n[http]\nlisten = "0.0.0.0:{now}"\n')
+        board.manager.stop()
+        asked = threading.Thread(target=_answer, args=(other,))
+        asked.start()
+        assert board.status()["health"] == "ready"
+        asked.join()
+        board.layout.settings.write_text("schema = 1\n")
+        assert board.status()["health"] == "no HTTP server to ask"
+        board.layout.settings.write_text("schema = ")
+        assert board.status()["health"].startswith("not ready: no answer")
+
+
+def _answer(server: socket.socket) -> None:
+    with server.accept()[0] as one:
+        one.recv(4096)
+        one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 def test_what_fails_its_warm_up_never_runs(board: Board) -> None:

@@ -11,6 +11,7 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.files import sha256_of
 from edgemask_runtime.install import clock, own_settings
 from edgemask_runtime.install.card import forget_card
+from edgemask_runtime.install.doors import door_now
 from edgemask_runtime.install.gate import pass_gate
 from edgemask_runtime.install.layout import SlotName, other
 from edgemask_runtime.install.lock import locked
@@ -125,7 +126,8 @@ def _keep_running(device: Device, state: State) -> dict[str, Any]:
         link_all(device.layout, device.step)
         device.services.reload()
         device.services.restart()
-        pass_gate(device.services, before.run, _door(device.slot(current)), device.step, steady_s=device.steady_s)
+        door = door_now(device.layout, device.slot(current))
+        pass_gate(device.services, before.run, door, device.step, steady_s=device.steady_s)
     return slot_summary(device.layout, state, current)
 
 

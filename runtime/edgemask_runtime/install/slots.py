@@ -24,11 +24,13 @@ VERSION = "import sys; print('{}.{}'.format(*sys.version_info))"
 
 @dataclass(frozen=True)
 class Door:
-    """Where the daemon's HTTP server can be asked from this machine."""
+    """Where the daemon's HTTP server can be asked from this machine; `certified` if it answers to clients that have a
+    certificate alone."""
 
     host: str
     port: int
     tls: bool
+    certified: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import clock, gate
+from edgemask_runtime.install.doors import door_now
 from edgemask_runtime.install.layout import SLOTS, Layout, SlotName
 from edgemask_runtime.install.lock import observed
 from edgemask_runtime.install.services import Services
@@ -105,15 +105,11 @@ def _service(services: Services) -> dict[str, Any]:
 
 
 def _health(layout: Layout, state: State) -> str:
-    completed = Slot(layout.slot(state.current)).completed() if state.current else None
-    door = completed.warm.door if completed else None
+    door = door_now(layout, Slot(layout.slot(state.current))) if state.current else None
     if door is None:
         return "no HTTP server to ask"
-    try:
-        code = gate.ask(door)
-    except (OSError, http.client.HTTPException) as error:
-        return f"no answer: {error}"
-    return "ready" if code in (200, 401, 403) else f"not ready: {code}"
+    answer = gate.asked(door)
+    return "ready" if answer.good else f"not ready: {answer.text}"
 
 
 def _disk(layout: Layout) -> dict[str, int]:

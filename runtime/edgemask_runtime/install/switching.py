@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install import clock, durable, gate, own_settings
+from edgemask_runtime.install.doors import door_now
 from edgemask_runtime.install.engines import remove_strange_engines
 from edgemask_runtime.install.floor import remember
 from edgemask_runtime.install.layout import Layout, SlotName
@@ -163,8 +164,7 @@ def _taken_back(device: Device, state: State, to: SlotName, cause: str) -> Retur
             before = device.services.state().run
         undo(device, state, cause)
         if back is not None:
-            completed = device.slot(back).completed()
-            door = completed.warm.door if completed else None
+            door = door_now(device.layout, device.slot(back))
             gate.pass_gate(device.services, before, door, device.step, steady_s=0)
     except (UserError, OSError) as error:
         second = error.message if isinstance(error, UserError) else str(error)

@@ -18,7 +18,7 @@ from edgemask_runtime.errors import UserError
 from edgemask_runtime.install.layout import Layout
 from edgemask_runtime.install.sealing import credentials
 from edgemask_runtime.install.slots import Slot, Warm
-from edgemask_runtime.strict_json import Faults, structure
+from edgemask_runtime.strict_json import Faults, known, structure
 
 USER = "edgemask"
 ERROR_CHARS = 2000
@@ -44,7 +44,7 @@ def warm_up(layout: Layout, slot: Slot, settings: Path, tell: Callable[[str], No
             errors.seek(0)
             raise _failed(errors.read().strip()[-ERROR_CHARS:] or f"exit code {process.returncode}")
     faults = Faults("edgemaskd warm-up")
-    warm: Warm | None = structure(Warm, last, "$", faults)
+    warm: Warm | None = structure(Warm, known(Warm, last), "$", faults)
     if warm is None or faults:
         raise faults.error("build the release again")
     return warm
