@@ -12,6 +12,7 @@ import typer
 
 from edgemask import __version__, key_commands
 from edgemask.device import commands as device_commands
+from edgemask.dialogue import passphrase, told_in_json
 
 app = typer.Typer(
     help="Bake gradient-masking preprocessing into vision models, prove what it cuts, and pack the result for devices.",
@@ -434,16 +435,16 @@ def build(
     if not releases:
         typer.echo(as_json(built_values(built)) if json else built_text(built))
         return
-    values, text = released(built, options, _passphrase)
+    values, text = released(built, options, passphrase)
     typer.echo(as_json(built_values(built) | {"release": values}) if json else f"{built_text(built)}\n\n{text}")
-
-
-def _passphrase(path: str) -> str:
-    return str(typer.prompt(f"passphrase of {path}", hide_input=True, err=True))
 
 
 for command in (key_commands.keygen, key_commands.keys, key_commands.sign, *device_commands.COMMANDS):
     app.command()(command)
+for registered in app.registered_commands:
+    # Why not audit: what it prints is the report, whatever the policy says of it.
+    if registered.callback and registered.callback is not audit:
+        registered.callback = told_in_json(registered.callback)
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgemask.dialogue import new_passphrase
+from edgemask.dialogue import passphrase as ask
 from edgemask.errors import UserError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -22,7 +24,7 @@ def keygen(
     from edgemask import signing
     from edgemask.listing import as_json
 
-    asked = typer.prompt("passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
+    asked = new_passphrase() if passphrase else None
     chosen = name or (signing.DEVELOPMENT if development else signing.RELEASE)
     made = signing.keygen(chosen, development=development, passphrase=asked)
     lines = (
@@ -67,13 +69,9 @@ def sign(
             "--signature takes signatures that were made already", "leave --key and --out away, or --signature"
         )
     if signature is None:
-        sign_release(release, signing.load(key or signing.RELEASE, _ask), out)
+        sign_release(release, signing.load(key or signing.RELEASE, ask), out)
         signed = who_signed(Release.open(release)) if out is None else []
     else:
         signed = take_signatures(release, signature)
     lines = [f"{release}: signed by {one}" for one in signed] or [f"{out}: its signatures, for `--signature {out}`"]
     typer.echo(as_json([asdict(one) for one in signed]) if json else "\n".join(lines))
-
-
-def _ask(path: str) -> str:
-    return str(typer.prompt(f"passphrase of {path}", hide_input=True, err=True))

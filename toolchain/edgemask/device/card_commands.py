@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgemask.dialogue import answer
 from edgemask.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ def ask(question: str) -> str:
     """Ask a person; UserError where there is none."""
     if not sys.stdin.isatty():
         raise UserError("a disk's name must be typed, and there is no terminal", "for scripts: --yes --disk-serial X")
-    answer: str = typer.prompt(question, default="", show_default=False, err=True)
-    return answer
+    return answer(question)
 
 
 def flash_here(

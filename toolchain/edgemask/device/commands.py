@@ -10,6 +10,7 @@ import typer
 
 from edgemask.device import card_commands
 from edgemask.device.destination import known_names
+from edgemask.dialogue import confirm
 
 if TYPE_CHECKING:
     from edgemask.device.flash import FlashOptions, Outcome, Plan
@@ -134,7 +135,14 @@ def confirmed(question: str) -> bool:
 
     if not sys.stdin.isatty():
         raise UserError(f"{question} Nobody can be asked here: standard input is no terminal", "--yes does not ask")
-    return typer.confirm(question, err=True)
+    return confirm(question)
+
+
+def _left(host: str, json: bool) -> None:
+    """Say that a person did not want it."""
+    from edgemask.listing import as_json
+
+    typer.echo(as_json({"host": host, "done": False}) if json else f"{host}: left as it is")
 
 
 def status(host: Host, ssh_config: Config = None, json: Json = False) -> None:
@@ -174,6 +182,7 @@ def rollback(host: Host, yes: Yes = False, ssh_config: Config = None, json: Json
     from edgemask.listing import as_json
 
     if not yes and not confirmed(f"{host}: go back to the version before?"):
+        _left(host, json)
         return
     steps = Steps()
     try:
@@ -205,6 +214,7 @@ def uninstall(
     from edgemask.listing import as_json
 
     if not yes and not confirmed(f"{host}: stop the daemon and remove both versions{', settings and keys' * purge}?"):
+        _left(host, json)
         return
     steps = Steps()
     try:
@@ -236,6 +246,7 @@ def bench(
     elif yes or confirmed(f"{what}: stop its daemon for as long as this takes?"):
         told = bench_device(what, runs, threads, ssh_config, home())
     else:
+        _left(what, json)
         return
     typer.echo(as_json(told) if json else "\n\n".join(map(bench_text, told)))
 

@@ -14,6 +14,7 @@ from edgemask.device.home import Home, change_device
 from edgemask.device.preflight import Check, Sizes, check, installed_bytes, require, services
 from edgemask.device.ssh import Ssh
 from edgemask.device.upload import Inbox, Parcel, Tell
+from edgemask.dialogue import error_values
 from edgemask.errors import UserError
 from edgemask_runtime.release import Release, title
 from edgemask_runtime.trust import read_public
@@ -79,7 +80,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        error = {"message": self.error.message, "hint": self.error.hint} if self.error else None
+        error = error_values(self.error) if self.error else None
         plan = self.plan.to_json() if self.plan else None
         return {"host": self.host, "installed": self.installed, "plan": plan, "error": error}
 
