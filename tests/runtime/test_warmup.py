@@ -55,7 +55,7 @@ def test_models_start_and_say_on_what(make_bundle: MakeBundle, tmp_path: Path, e
     model = last["warm"]["models"]["tiny"]
     assert model["digest"] == payload_digest(Bundle.open(bundle).manifest)
     assert model["engine"].startswith(engine)
-    assert last["warm"]["door"] == {"host": "127.0.0.1", "port": port, "tls": False}
+    assert last["warm"]["door"] == {"host": "127.0.0.1", "port": port, "tls": False, "certified": False}
     assert (tmp_path / "ring").exists()
 
 
