@@ -75,7 +75,7 @@ def test_a_version_that_does_not_run_is_taken_back(far: Far) -> None:
 
 
 def test_models_that_cannot_be_encrypted_are_not_installed(far: Far) -> None:
-    """The tiny daemon brings nothing that could encrypt them."""
+    """The tiny releases bring the runtime without what it needs to encrypt them."""
     error = failed(far.flash(far.maker.release(1), encrypt_models=True))
     assert "the models cannot be encrypted: " in error.message
     assert "No module named" in error.message
