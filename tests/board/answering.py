@@ -48,7 +48,7 @@ def answers() -> dict[str, Any]:
         predictor = Predictor(manifest, engine)
         found[path.stem] = {
             "engine": str(engine.info),
-            "probe": replay(manifest, engine, bundle.evidence, path.name),
+            "probe": replay(manifest, engine, bundle.evidence, path.name).compared,
             "labels": [predictor.predict(face[None]).read().top[0].index for face in faces],
         }
     return found
