@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgemask.device.destination import Destination
+from edgemask.device.home import Home, ask_device, change_device
 from edgemask.device.ssh import Ssh
 from edgemask.errors import UserError
 
@@ -157,6 +158,17 @@ def test_a_shell_that_greets(board: Sshd) -> None:
     board.configure(f'ForceCommand echo welcome; echo again; eval "$SSH_ORIGINAL_COMMAND"; : {HOST}')
     with connect(board) as ssh:
         assert ssh.run(["echo", "x"]).code == 0
+
+
+def test_a_shell_that_greets_with_a_brace(board: Sshd) -> None:
+    """Before and behind what a program of ours prints."""
+    board.configure('ForceCommand echo "{ hello }"; eval "$SSH_ORIGINAL_COMMAND"; echo "{bye"')
+    steps: list[str] = []
+    told = ["echo", '{"step": "look", "done": 0, "of": 1}\n{"installed": 7}\n']
+    with connect(board) as ssh:
+        assert change_device(ssh, told, lambda step, *_: steps.append(step), root=False) == {"installed": 7}
+        assert ask_device(ssh, Home(program=("echo", '{"installed": 7}\n')), "status") == {"installed": 7}
+    assert steps == ["look"]
 
 
 def test_a_user_without_a_shell(board: Sshd) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import subprocess
@@ -81,6 +82,27 @@ def test_what_was_kept_and_is_wrong_is_sent_anew(board: Sshd) -> None:
         with connect(board) as ssh:
             assert Inbox(ssh).arrived(PARCEL) == 0
             assert Path(Inbox(ssh).send(PARCEL, lambda *_: None)).read_bytes() == CONTENT
+
+
+def test_a_file_that_somebody_else_sent_meanwhile_is_not_cut_short(board: Sshd) -> None:
+    """The other one may be installing from it: it is not touched, and not sent again."""
+    folder = board.cache / "incoming"
+    folder.mkdir(parents=True)
+    path = folder / PARCEL.name
+    times: list[int] = []
+    with path.open("wb") as file, connect(board) as ssh:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def arrive(*_: object) -> None:
+            if not times:
+                file.write(CONTENT)
+                file.flush()
+                times.append(path.stat().st_mtime_ns)
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+        assert Inbox(ssh).send(PARCEL, arrive) == str(path)
+    assert path.read_bytes() == CONTENT
+    assert times == [path.stat().st_mtime_ns]
 
 
 def test_what_else_was_sent_is_removed(board: Sshd) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +84,17 @@ def ask_facts(ssh: Ssh, home: Home, packages: Sequence[str] = (), pythons: Seque
 
 def told(done: Done, where: str) -> Any:
     """The JSON that a program on the device printed last, behind what its shell may have said before."""
-    lines = [line for line in done.text.splitlines() if line.startswith("{")]
-    if done.code or not lines:
+    values = objects(done.text)
+    if done.code or not values:
         said = (done.err or done.text).strip().splitlines()[-1:] or ["nothing"]
         raise UserError(f"{where}: it failed with {done.code} and said: {said[0]}", "try the command again with ssh")
-    return json.loads(lines[-1])
+    return values[-1]
+
+
+def objects(text: str) -> list[Any]:
+    """The JSON objects in what a device printed, each on a line; what else begins with `{` is somebody's greeting."""
+    found = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            found += [json.loads(line)] if line.startswith("{") else []
+    return found

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from edgemask.device.facts import Facts
+from edgemask.device.facts import Facts, objects
 from edgemask.device.ssh import NOT_FOUND, Channel, Done, Ssh
 from edgemask.device.there import sent
 from edgemask.device.upload import Tell
@@ -84,8 +83,8 @@ def _followed(channel: Channel, tell: Tell) -> str:
 
 
 def _heard(line: str, tell: Tell, last: str) -> str:
-    values = json.loads(line) if line.startswith("{") else None
-    if not isinstance(values, dict):
+    values = next(iter(objects(line)), None)
+    if values is None:
         return last
     if values.keys() != {"step", "done", "of"}:
         return line
@@ -125,7 +124,7 @@ def _said(ssh: Ssh, done: Done) -> tuple[str, str | None]:
 
 
 def _last(done: Done, ssh: Ssh) -> Any:
-    lines = [line for line in done.text.splitlines() if line.startswith("{")]
-    if not lines:
+    values = objects(done.text)
+    if not values:
         raise UserError(f"{ssh.destination}: it told nothing of what it did", f"edgemask status {ssh.destination}")
-    return json.loads(lines[-1])
+    return values[-1]

@@ -18,6 +18,9 @@ from edgemask_runtime.files import read_bytes
 CHUNK_BYTES = 1 << 18
 MAX_BYTES = 1 << 31
 AGAIN = "run the same command again"
+MOVED = "moved"
+"""Somebody else sends the same file, and has come further: what is there is to be asked for again."""
+ATTEMPTS = 3
 
 Tell = Callable[[str, int, int], None]
 """Hears of each step: what it is, how much is done, of how much."""
@@ -55,26 +58,34 @@ class Inbox:
 
     def arrived(self, parcel: Parcel) -> int:
         """How many bytes of it are there already, and are right."""
-        size, digest = self._offer(parcel)
-        is_start = size <= len(parcel.content) and hashlib.sha256(parcel.content[:size]).hexdigest() == digest
-        return size if is_start else 0
+        return self._begin(parcel)[1]
 
     def send(self, parcel: Parcel, tell: Tell) -> str:
         """Send what is missing; the path of the whole file there. UserError says what became of it."""
-        offset = self.arrived(parcel)
         size = len(parcel.content)
-        words = ["receive", parcel.name, str(size), str(offset)]
+        for _ in range(ATTEMPTS):
+            found = self._sent(parcel, tell)
+            if found.get("fault") != MOVED:
+                break
+        self._checked(found)
+        tell("send", size, size)
+        if found["sha256"] != parcel.sha256:
+            raise self._damaged(found["bytes"], size)
+        return str(found["path"])
+
+    def _sent(self, parcel: Parcel, tell: Tell) -> dict[str, Any]:
+        """Send what is missing; what the device told of it."""
+        offered, offset = self._begin(parcel)
+        size = len(parcel.content)
+        words = ["receive", parcel.name, str(size), str(offset), str(offered)]
         with self._ssh.start(self._command(words)) as channel:
             for start in range(offset, size, CHUNK_BYTES):
                 tell("send", start, size)
                 if not channel.offer(parcel.content[start : start + CHUNK_BYTES]):
                     break
             done = channel.finish()
-        found = self._checked(told(done, self._where))
-        tell("send", size, size)
-        if found["sha256"] != parcel.sha256:
-            raise self._damaged(found["bytes"], size)
-        return str(found["path"])
+        found: dict[str, Any] = told(done, self._where)
+        return found
 
     def keep(self, parcels: Sequence[Parcel]) -> None:
         """Remove whatever else was sent at some time."""
@@ -87,16 +98,20 @@ class Inbox:
     def _command(self, words: list[str]) -> list[str]:
         return sent("inbox", *words, python=self._python)
 
-    def _offer(self, parcel: Parcel) -> tuple[int, str]:
+    def _begin(self, parcel: Parcel) -> tuple[int, int]:
+        """How many bytes of this name are there, and how many of them are the parcel's: all of them or none."""
         found = self._checked(told(self._ssh.run(self._command(["offer", parcel.name])), self._where))
-        return int(found["bytes"]), str(found["sha256"])
+        size = int(found["bytes"])
+        start = parcel.content[:size]
+        is_start = size == len(start) and hashlib.sha256(start).hexdigest() == found["sha256"]
+        return size, size if is_start else 0
 
     def _checked(self, found: dict[str, Any]) -> dict[str, Any]:
         fault, where = found.get("fault"), self._ssh.destination
         if fault == "full":
             hint = "make room on the device (`df -h` shows the disks); what arrived is kept, so then " + AGAIN
             raise UserError(f"{where}: its disk is full: {found['reason']}", hint)
-        if fault == "busy":
+        if fault in ("busy", MOVED):
             raise UserError(f"{where}: somebody else is sending the same release", "wait until it is there")
         if fault:
             raise UserError(f"{where}: cannot take the release in: {found['reason']}", "mend that on the device")

@@ -1,7 +1,8 @@
-"""Take files in, as far as they come: `python3 -I -c TEXT offer NAME | receive NAME SIZE OFFSET | keep NAME...`.
+"""Take files in, as far as they come: `python3 -I -c TEXT VERB WORDS...`.
 
-`offer` tells how much of a file is here already, `receive` takes the rest from standard input and tells of the whole,
-`keep` removes all others. What is told is JSON on one line.
+`offer NAME` tells how much of a file is here already. `receive NAME SIZE OFFSET OFFERED` takes what comes behind OFFSET
+from standard input and tells of the whole, unless there are not OFFERED bytes here any more. `keep NAME...` removes all
+others. What is told is JSON on one line.
 """
 
 import errno
@@ -40,7 +41,11 @@ def busy(*_: Any) -> None:
     raise BlockingIOError
 
 
-def receive(path: Path, size: int, offset: int) -> None:
+class Moved(Exception):
+    """The file is not any more what the sender was told of."""
+
+
+def receive(path: Path, size: int, offset: int, offered: int) -> None:
     """Add what comes behind the first `offset` bytes, up to `size`; what came stays, whatever ends it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.open("ab") as file:
@@ -49,7 +54,11 @@ def receive(path: Path, size: int, offset: int) -> None:
         signal.alarm(PATIENCE_S)
         fcntl.flock(file, fcntl.LOCK_EX)
         signal.alarm(0)
-        file.truncate(offset)
+        # Why: who sent it before may be installing from it now, and it must not become shorter meanwhile.
+        if os.fstat(file.fileno()).st_size != offered:
+            raise Moved
+        if offset != offered:
+            file.truncate(offset)
         try:
             while offset < size:
                 chunk = os.read(0, CHUNK)
@@ -79,8 +88,10 @@ def main() -> None:
         if verb == "keep":
             tidy(folder, words)
         elif verb == "receive":
-            receive(folder / words[0], int(words[1]), int(words[2]))
+            receive(folder / words[0], *map(int, words[1:]))
         print(json.dumps({} if verb == "keep" else told(folder / words[0])))
+    except Moved:
+        print(json.dumps({"fault": "moved"}))
     except BlockingIOError:
         print(json.dumps({"fault": "busy"}))
     except OSError as error:
