@@ -25,19 +25,19 @@ HEADER_BYTES = len(MAGIC) + NONCE_BYTES + DIGEST_BYTES
 READABLE = 0o644
 
 
-def open_stored(path: Path | str, named: Path | None = None) -> Bundle:
+def open_stored(path: Path | str, named: Path | None = None, *, whole: bool = True) -> Bundle:
     """Open a bundle, sealed or not; a sealed one needs the device's key, and is opened in memory alone.
 
-    `named` is where the file lies, if `path` is only a way to it.
+    `named` is where the file lies, if `path` is only a way to it; `whole` is that of `Bundle.open`.
     """
     where, name = Path(path), named or Path(path)
     if not _is_sealed(where):
-        return Bundle.open(path)
+        return Bundle.open(path, whole=whole)
     key = device_key()
     if key is None:
         hint = "the daemon's unit has the key (LoadCredential=); a release that is installed again brings its own file"
         raise UserError(f"{name}: encrypted with the device's key, which is not here", hint)
-    return Bundle.open(name, unseal(read_bytes(where, limit_bytes=MAX_BYTES), name, key))
+    return Bundle.open(name, unseal(read_bytes(where, limit_bytes=MAX_BYTES), name, key), whole=whole)
 
 
 def device_key() -> bytes | None:

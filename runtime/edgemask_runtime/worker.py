@@ -114,7 +114,8 @@ def _opened(options: WorkerOptions) -> Served:
     key = Path(options.key) if options.key is not None else None
     cache = Path(options.cache) if options.cache is not None else None
     # Why by descriptor: what lies at the path may be another file since this one was accepted.
-    bundle = open_stored(_place(options), Path(options.named))
+    # Why not whole: it takes as long again as at the daemon's start, and each file that is read here is checked then.
+    bundle = open_stored(_place(options), Path(options.named), whole=False)
     served = open_bundle(bundle, engine=options.engine, threads=options.threads, key=key, cache=cache)
     # Why: the archive is all in memory where it was encrypted, and was read.
     del bundle

@@ -183,6 +183,9 @@ def test_same_size_other_content_is_refused(path: Path, tmp_path: Path) -> None:
     model[-1] ^= 1
     with pytest.raises(UserError, match="digest"):
         Bundle.open(rewritten(path, tmp_path / "bad.edgemask", [("model.onnx", bytes(model))]))
+    opened = Bundle.open(tmp_path / "bad.edgemask", whole=False)
+    with pytest.raises(UserError, match="digest"):
+        opened.read("model.onnx")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
