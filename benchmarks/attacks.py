@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tests.heavy.mnist import digits, lenet5
+from tests.heavy.mnist import digits, lenet5, recipe_of
 
 from edgemask.auditing.attacks import Attack, Target, planar, view
 from edgemask.auditing.attacks.gradient import Pgd
@@ -41,17 +41,6 @@ ROOT = Path(__file__).parents[1]
 STEPS, QUERIES, WALKS = 40, 500, 5
 GRADIENT_EVALS = (50, 200)
 """Of HopSkipJump: how many frames its first estimate of a gradient asks for, and how many at most."""
-LENET5 = """schema = 1
-name = "lenet5"
-[model]
-file = "cln.onnx"
-[frame]
-width = 28
-height = 28
-colour = "gray"
-[[steps]]
-kind = "normalise"
-"""
 Array = np.ndarray[Any, Any]
 
 
@@ -113,7 +102,7 @@ def mnist(count: int) -> Case:
     """Advertorch's LeNet5, trained cleanly."""
     with tempfile.TemporaryDirectory() as folder:
         lenet5("cln", Path(folder) / "cln.onnx")
-        (Path(folder) / "edgemask.toml").write_text(LENET5)
+        (Path(folder) / "edgemask.toml").write_text(recipe_of("cln.onnx"))
         frames, labels = digits(count)
         setting = setting_of(read_recipe(Path(folder) / "edgemask.toml"), frames)
     return Case("lenet5", setting, Threat("linf", 0.1), frames, labels)

@@ -25,17 +25,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from benchmarks.manifests import MODEL, manifest_of
 from benchmarks.mobilenet import mobilenet_v2
-from edgemask_runtime.bundle import (
-    FrameInput,
-    Manifest,
-    ModelRecord,
-    OutputRecord,
-    ProofRecord,
-    SourceRecord,
-    file_records,
-    write_bundle,
-)
+from edgemask_runtime.bundle import FrameInput, OutputRecord, file_records, write_bundle
 from edgemask_runtime.ring.client import LocalModel
 from edgemask_runtime.supervisor import ModelOptions, Supervisor
 
@@ -104,26 +96,10 @@ def _serialised(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights
 def bundle(path: Path, name: str, model: bytes) -> Path:
     kind = "float32" if name == "mobilenet" else "uint8"
     shape = (None, 1000) if name == "mobilenet" else (None, *SHAPE)
-    manifest = Manifest(
-        schema=1,
-        name=name,
-        target="host",
-        engine="onnxruntime",
-        model=ModelRecord("model.onnx", "onnx", SourceRecord("x.onnx", "0" * 64, None)),
-        frame=FrameInput(224, 224, "rgb", name="frame", dtype="uint8", batch=None),
-        entropy=None,
-        key=None,
-        chain=(),
-        outputs=(OutputRecord("out", kind, shape, "raw"),),
-        labels=None,
-        thresholds={},
-        max_age_ms=1000,
-        proof=ProofRecord(False, (), None),
-        recogniser=None,
-        tools={},
-        files=file_records({"model.onnx": model}),
-    )
-    write_bundle(path, manifest, {"model.onnx": model}, {})
+    frame = FrameInput(224, 224, "rgb", name="frame", dtype="uint8", batch=None)
+    output = OutputRecord("out", kind, shape, "raw")
+    manifest = manifest_of(name, frame, output, files=file_records({MODEL: model}))
+    write_bundle(path, manifest, {MODEL: model}, {})
     return path
 
 

@@ -28,20 +28,12 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from benchmarks.manifests import MODEL, manifest_of
 from edgemask.listing import columns
 from edgemask_runtime.answers import Answer, Reading
 from edgemask_runtime.frames import wall_clock
 from edgemask_runtime.labels import Guess
-from edgemask_runtime.manifest import (
-    CanRecord,
-    FileRecord,
-    FrameInput,
-    Manifest,
-    ModelRecord,
-    OutputRecord,
-    ProofRecord,
-    SourceRecord,
-)
+from edgemask_runtime.manifest import CanRecord, FileRecord, FrameInput, Manifest, OutputRecord
 from edgemask_runtime.sinks import SinkContext, open_sink, sink_settings
 
 FRAME = FrameInput(640, 480, "nv12", None, "bt601", "limited", name="frame", dtype="uint8", batch=None)
@@ -176,26 +168,9 @@ def _answer(frame: int) -> Answer:
 
 
 def _manifest(records: tuple[CanRecord, ...]) -> Manifest:
-    return Manifest(
-        schema=1,
-        name="bench",
-        target="host",
-        engine="onnxruntime",
-        model=ModelRecord("model.onnx", "onnx", SourceRecord("model.onnx", "0" * 64, None)),
-        frame=FRAME,
-        entropy=None,
-        key=None,
-        chain=(),
-        outputs=(OutputRecord("top-indices", "int32", (None, 3), "top-indices"),),
-        labels=None,
-        thresholds={},
-        max_age_ms=60_000,
-        proof=ProofRecord(False, (), None),
-        recogniser=None,
-        tools={},
-        files={"model.onnx": FileRecord("0" * 64, 0)},
-        can=records,
-    )
+    output = OutputRecord("top-indices", "int32", (None, 3), "top-indices")
+    files = {MODEL: FileRecord("0" * 64, 0)}
+    return manifest_of("bench", FRAME, output, max_age_ms=60_000, files=files, can=records)
 
 
 @contextmanager

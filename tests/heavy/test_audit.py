@@ -35,7 +35,7 @@ from edgemask.auditing.threat import Threat, parse_eps  # noqa: E402
 from edgemask.auditing.verdict import judge  # noqa: E402
 from edgemask.recipe import read_recipe  # noqa: E402
 
-from .mnist import digits, lenet5  # noqa: E402
+from .mnist import digits, lenet5, recipe_of  # noqa: E402
 
 pytestmark = [pytest.mark.heavy, pytest.mark.audit, pytest.mark.filterwarnings("ignore:pkg_resources")]
 N, EPS = 48, "0.2"
@@ -53,21 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(home: Path, training: str, mask: str = "") -> Path:
-    steps = f"[[steps]]\n{mask}\n" if mask else ""
-    text = f"""schema = 1
-name = "lenet5"
-[model]
-file = "{training}.onnx"
-[frame]
-width = 28
-height = 28
-colour = "gray"
-{steps}
-[[steps]]
-kind = "normalise"
-"""
     path = home / f"{training}-{abs(hash(mask))}.toml"
-    path.write_text(text)
+    path.write_text(recipe_of(f"{training}.onnx", *([mask] if mask else [])))
     return path
 
 

@@ -24,28 +24,16 @@ from edgemask.masks.thermometer import Thermometer
 from edgemask.ops.numpy import NumpyOps
 from edgemask.recipe import read_recipe
 
-from .mnist import digits, lenet5
+from .mnist import digits, lenet5, recipe_of
 
 pytestmark = [pytest.mark.heavy, pytest.mark.audit, pytest.mark.filterwarnings("ignore:pkg_resources")]
 LEVELS = 16
-RECIPE = """schema = 1
-name = "digits"
-[model]
-file = "{model}"
-{more}
-[frame]
-width = 28
-height = 28
-colour = "gray"
-[[steps]]
-"""
-NORMALISE = 'kind = "normalise"\n'
 
 
-def audited(folder: Path, model: Path, n: int, steps: str = NORMALISE, more: str = "", **options: Any) -> Report:
+def audited(folder: Path, model: Path, n: int, *steps: str, more: str = "", **options: Any) -> Report:
     images, labels = digits(n)
     np.savez(folder / "digits.npz", x=images, y=labels)
-    (folder / "edgemask.toml").write_text(RECIPE.format(model=model, more=more) + steps)
+    (folder / "edgemask.toml").write_text(recipe_of(model, *steps, more=more))
     asked = {"eps": "0.2", "out": folder / "audit", "workers": 1, **options}
     return edgemask.audit(folder / "edgemask.toml", folder / "digits.npz", **asked)
 
@@ -68,8 +56,8 @@ def test_a_gradient_killer_is_flagged_and_never_called_robust(training: str, kil
 
 def test_three_bits_are_broken_once_there_are_enough_images(tmp_path: Path) -> None:
     """Auto-PGD leaves 16 of 256 digits, whose interval ends at 9.9 %; of 48 it leaves 3, and nothing can be said."""
-    three = 'kind = "bit-depth"\nbits = 3\n[[steps]]\n'
-    report = audited(tmp_path, lenet5("cln", tmp_path / "net.onnx"), 256, three + NORMALISE)
+    three = 'kind = "bit-depth"\nbits = 3'
+    report = audited(tmp_path, lenet5("cln", tmp_path / "net.onnx"), 256, three)
     assert (report.verdict.gradient, report.verdict.robustness) == ("shattered", "BROKEN")
     assert report.worst.high < 0.1 < 0.9 < report.clean.low
 

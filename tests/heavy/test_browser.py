@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from runtime.identity import identity_bundle
+from runtime.identity import PATTERN, identity_bundle
 from runtime.running import COMMAND, Daemon, watched
 
 from edgemask_runtime.cameras.pattern import number_in
@@ -32,21 +32,6 @@ pytestmark = [
 WAIT_S = 120
 SIDE = 128
 TOKEN = "0123456789abcdef"
-SETTINGS = """
-schema = 1
-[http]
-listen = "127.0.0.1:0"
-{access}
-[[models]]
-name = "identity"
-bundle = "identity.edgemask"
-[[pipelines]]
-name = "front"
-model = "identity"
-[pipelines.source]
-kind = "pattern"
-fps = 20
-"""
 PICTURE = "const it = document.querySelector('[data-is=picture]'); return [it.dataset.frame, it.toDataURL()]"
 PLOTTED = """
 const it = document.querySelector('[data-is=plot]');
@@ -57,7 +42,7 @@ return it.getContext('2d').getImageData(0, 0, it.width, it.height).data.some((va
 @contextmanager
 def device(folder: Path, access: str = "") -> Iterator[Daemon]:
     identity_bundle(folder / "identity.edgemask", (SIDE, SIDE, 3))
-    (folder / "edgemaskd.toml").write_text(SETTINGS.format(access=access))
+    (folder / "edgemaskd.toml").write_text(PATTERN.format(access=access, fps=20))
     with watched([*COMMAND, "run", str(folder / "edgemaskd.toml")], stdout=subprocess.DEVNULL) as daemon:
         yield daemon
 

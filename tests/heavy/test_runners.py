@@ -30,22 +30,9 @@ from edgemask.auditing.work import Runner, here
 from edgemask.recipe import read_recipe
 
 from .dying import Deadly, Dying
-from .mnist import digits, lenet5
+from .mnist import digits, lenet5, recipe_of
 
 pytestmark = [pytest.mark.heavy, pytest.mark.audit, pytest.mark.filterwarnings("ignore:pkg_resources")]
-RECIPE = """schema = 1
-name = "lenet5"
-[model]
-file = "cln.onnx"
-[frame]
-width = 28
-height = 28
-colour = "gray"
-[[steps]]
-kind = "noise"
-[[steps]]
-kind = "normalise"
-"""
 ATTACKS = (UniformNoise(), Apgd(steps=5, draws=2), Square(queries=40))
 
 
@@ -53,7 +40,7 @@ ATTACKS = (UniformNoise(), Apgd(steps=5, draws=2), Square(queries=40))
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runners")
     lenet5("cln", folder / "cln.onnx")
-    (folder / "edgemask.toml").write_text(RECIPE)
+    (folder / "edgemask.toml").write_text(recipe_of("cln.onnx", 'kind = "noise"'))
     images, labels = digits(70)
     np.savez(folder / "digits.npz", x=images, y=labels)
     return folder

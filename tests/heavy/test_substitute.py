@@ -21,30 +21,17 @@ from edgemask.auditing.shipped import Labels, Shipped
 from edgemask.auditing.threat import Threat
 from edgemask_runtime.formats import Pixels
 
-from .mnist import digits, lenet5
+from .mnist import digits, lenet5, recipe_of
 
 pytestmark = [pytest.mark.heavy, pytest.mark.audit, pytest.mark.filterwarnings("ignore:pkg_resources")]
 N = 256
-RECIPE = """schema = 1
-name = "digits"
-[model]
-file = "net.onnx"
-[frame]
-width = 28
-height = 28
-colour = "gray"
-[[steps]]
-kind = "jpeg"
-[[steps]]
-kind = "normalise"
-"""
 
 
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     folder = tmp_path_factory.mktemp("digits")
     lenet5("cln", folder / "net.onnx")
-    (folder / "edgemask.toml").write_text(RECIPE)
+    (folder / "edgemask.toml").write_text(recipe_of("net.onnx", 'kind = "jpeg"'))
     images, labels = digits(N)
     return Subject(setting_of(read_recipe(folder / "edgemask.toml"), images), Threat("linf", 0.2), images, labels)
 

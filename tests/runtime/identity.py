@@ -12,6 +12,21 @@ from edgemask_runtime.bundle import FrameInput, OutputRecord, write_bundle
 from .tiny import manifest_of
 
 SHAPE = (4, 3, 3)
+PATTERN = """schema = 1
+[http]
+listen = "127.0.0.1:0"
+{access}
+[[models]]
+name = "identity"
+bundle = "identity.edgemask"
+[[pipelines]]
+name = "front"
+model = "identity"
+[pipelines.source]
+kind = "pattern"
+fps = {fps}
+"""
+"""Settings of a daemon with that bundle and its page, on a pattern."""
 
 
 def identity_bundle(path: Path, shape: tuple[int, int, int] = SHAPE) -> Path:

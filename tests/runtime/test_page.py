@@ -25,7 +25,7 @@ from edgemask_runtime.web.machine import memory_bytes, powers, temperatures
 from edgemask_runtime.web.screen import Screen
 
 from .answering import answer
-from .identity import identity_bundle
+from .identity import PATTERN, identity_bundle
 from .parts import until
 from .running import COMMAND, watched
 from .serving import serving_dashboard
@@ -33,27 +33,13 @@ from .tiny import SHAPE, manifest_of, picture
 
 LENGTH = "Inference-Header-Content-Length"
 SIDE = 64
-SETTINGS = """
-schema = 1
-[http]
-listen = "127.0.0.1:0"
-[[models]]
-name = "identity"
-bundle = "identity.edgemask"
-[[pipelines]]
-name = "front"
-model = "identity"
-[pipelines.source]
-kind = "pattern"
-fps = 50
-"""
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("device")
     identity_bundle(folder / "identity.edgemask", (SIDE, SIDE, 3))
-    (folder / "edgemaskd.toml").write_text(SETTINGS)
+    (folder / "edgemaskd.toml").write_text(PATTERN.format(access="", fps=50))
     with (
         watched([*COMMAND, "run", str(folder / "edgemaskd.toml")], stdout=subprocess.DEVNULL) as daemon,
         httpx.Client(base_url=daemon.url, timeout=60) as client,
