@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -111,6 +112,31 @@ def test_a_clock_by_which_the_release_has_expired(manifest: ReleaseManifest) -> 
     with pytest.raises(UserError, match="clock: ") as error:
         require("pi", check(dataclasses.replace(PI, time=NOW_S + 600), short, SIZES, NOW_S))
     assert "timedatectl" in str(error.value.hint)
+
+
+def test_the_clock_is_set_from_here(manifest: ReleaseManifest) -> None:
+    """What is to be typed fills in this machine's time, not the one of the device whose clock is wrong."""
+    slow = dataclasses.replace(PI, time=NOW_S - 1e6)
+    (clock,) = (one for one in check(slow, manifest, SIZES, NOW_S, "echo -l pi -- board") if one.what == "clock")
+    line = clock.hint.partition(", or ")[2]
+    typed = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout.split()
+    assert typed[:-1] == "-l pi -- board sudo date -u -s".split()
+    assert abs(float(typed[-1].removeprefix("@")) - time.time()) < 600
+
+
+def test_another_python_is_asked_what_it_has(tmp_path: Path) -> None:
+    """Where a release takes that one, the system's own modules are of no use."""
+    (tmp_path / "python9.9").write_text(
+        '#!/bin/sh\ncase "$3" in *find_spec*) echo only_there;; *version_info*) echo 9.9;; esac\n'
+    )
+    (tmp_path / "python9.9").chmod(0o755)
+    words = [str(tmp_path), str(tmp_path), "json,only_there", "9.9", "true"]
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-I", "-c", source("facts"), *words]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True, env=environment).stdout)
+    assert told["others"] == {"python9.9": "9.9"}
+    assert told["venv"] is False
+    assert told["packages"] == {"json": False, "only_there": True}
 
 
 def test_another_python_of_the_device_will_do(manifest: ReleaseManifest) -> None:

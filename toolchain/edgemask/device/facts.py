@@ -29,7 +29,8 @@ class Disk:
 
 @dataclass(frozen=True)
 class Facts:
-    """A device, as far as a release asks. `others` are further Pythons and their versions; `busy` who installs now.
+    """A device, as far as a release asks. `others` are further Pythons and their versions; `venv` and
+    `packages` are what the one that will be taken has; `busy` who installs now.
 
     `runs` is whether what is `installed` can install the next, `left` whether anything of an installation is there, and
     `clearable` the bytes of what an install removes before it writes.

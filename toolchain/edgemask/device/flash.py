@@ -142,7 +142,12 @@ def make_plan(ssh: Ssh, package: Package, options: FlashOptions, tell: Tell) -> 
     size = len(package.parcel.content)
     sizes = Sizes(size, size - Inbox(ssh, program).arrived(package.parcel), installed_bytes(package.release, version))
     manager = [] if options.home.program else [services(facts)]
-    checks = [*check(facts, manifest, sizes), *manager, *_rights(ssh, facts), *_keys(package, facts, options)]
+    checks = [
+        *check(facts, manifest, sizes, login=ssh.destination.command),
+        *manager,
+        *_rights(ssh, facts),
+        *_keys(package, facts, options),
+    ]
     return Plan(ssh.destination, package.release, facts, tuple(checks), sizes)
 
 

@@ -46,13 +46,15 @@ class Sizes:
     installed: int
 
 
-def check(facts: Facts, manifest: ReleaseManifest, sizes: Sizes, now_s: float | None = None) -> list[Check]:
-    """Everything that a release asks, in the order of what people can change least."""
+def check(
+    facts: Facts, manifest: ReleaseManifest, sizes: Sizes, now_s: float | None = None, login: str = "ssh HOST"
+) -> list[Check]:
+    """Everything that a release asks, in the order of what people can change least; `login` gets people there."""
     return [
         *_machine(facts, manifest),
         *_software(facts, manifest),
         *_room(facts, sizes),
-        _clock(facts, manifest, time.time() if now_s is None else now_s),
+        _clock(facts, manifest, time.time() if now_s is None else now_s, login),
         _others(facts),
     ]
 
@@ -106,7 +108,8 @@ def _software(facts: Facts, manifest: ReleaseManifest) -> Iterator[Check]:
     shown = ", ".join({facts.python: None, **dict.fromkeys(facts.others.values())})
     hint = f"a system with Python {' or '.join(versions)}, or a release for this one: `edgemask targets`"
     yield Check("Python", shown, " or ".join(versions), found is not None, hint)
-    yield Check("Python's venv", _found(facts.venv), "found", facts.venv, "sudo apt-get install python3-venv there")
+    missing = f"sudo apt-get install {found[0] if found else 'python3'}-venv there"
+    yield Check("Python's venv", _found(facts.venv), "found", facts.venv, missing)
     glibc = facts.glibc or "another C library"
     enough = facts.glibc is not None and _parts(facts.glibc) >= _parts(manifest.glibc)
     yield Check("glibc", glibc, manifest.glibc, enough, "a newer version of the device's operating system has it")
@@ -127,13 +130,14 @@ def _room(facts: Facts, sizes: Sizes) -> Iterator[Check]:
         yield Check("disk of the home folder", _mb(facts.cache.free), _mb(sizes.missing), enough, hint)
 
 
-def _clock(facts: Facts, manifest: ReleaseManifest, now_s: float) -> Check:
+def _clock(facts: Facts, manifest: ReleaseManifest, now_s: float, login: str) -> Check:
     """A wrong clock matters where a release expires; elsewhere it is only said, for boards without one of their own."""
     skew_s = facts.time - now_s
     here = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(facts.time))
     seen = f"{here}, {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
     expired = manifest.expires is not None and facts.time >= seconds(manifest.expires)
-    hint = "set it there: sudo timedatectl set-ntp true, or sudo date -u -s @$(date +%s)"
+    # Why quotes in none of it: the date is this machine's, whose shell has to fill it in.
+    hint = f"type here: {login} sudo timedatectl set-ntp true, or {login} sudo date -u -s @$(date +%s)"
     return Check("clock", seen, f"within {SKEW_S} s", abs(skew_s) <= SKEW_S, hint, is_fault=expired)
 
 

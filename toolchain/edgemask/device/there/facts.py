@@ -5,7 +5,6 @@ between, to be looked for; PROGRAM is the installer of what is installed.
 """
 
 import fcntl
-import importlib.util
 import json
 import os
 import platform
@@ -116,16 +115,28 @@ def version_of(program: str) -> str:
     return done.stdout.decode().strip()
 
 
+def having(program: str, names: "list[str]") -> "dict[str, bool]":
+    """Which of these modules a Python has."""
+    code = "import importlib.util, sys; print(*(n for n in sys.argv[1:] if n and importlib.util.find_spec(n)))"
+    done = subprocess.run([program, "-I", "-c", code, *names], stdout=subprocess.PIPE, check=False)
+    found = done.stdout.decode().split()
+    return {name: name in found for name in names}
+
+
 def main() -> None:
     """Print the facts."""
     root, card = map(Path, sys.argv[1:3])
     packages, pythons, program = sys.argv[3].split(","), sys.argv[4].split(","), sys.argv[5:]
     names = ["python" + version for version in pythons if version]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    own = "{}.{}".format(*sys.version_info)
+    others = {name: version_of(name) for name in names if shutil.which(name)}
+    taken = [name for name, version in others.items() if version in pythons]
+    has = having(taken[0] if taken and own not in pythons else sys.executable, ["venv", *packages])
     facts = {
-        "python": "{}.{}".format(*sys.version_info),
-        "others": {name: version_of(name) for name in names if shutil.which(name)},
-        "venv": importlib.util.find_spec("venv") is not None,
+        "python": own,
+        "others": others,
+        "venv": has["venv"],
         "bits": 8 * struct.calcsize("P"),
         "machine": platform.machine(),
         "glibc": glibc(),
@@ -143,7 +154,7 @@ def main() -> None:
         "runs": runs(program),
         "clearable": clearable(root),
         "left": is_left(root, card),
-        "packages": {name: importlib.util.find_spec(name) is not None for name in packages if name},
+        "packages": {name: has[name] for name in packages if name},
     }
     print(json.dumps(facts))
 
