@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,15 @@ def assert_agrees(mask: Mask, given: Array, expected: Array, why: str) -> None:
     assert np.mean(given != expected) <= MAX_FLIPS, why
 
 
-@pytest.mark.parametrize("picture", PICTURES)
-@pytest.mark.parametrize("text", SETTINGS)
+def trials() -> Iterator[object]:
+    """Every setting on every picture; on the largest one those that are not the usual ones are for the long form."""
+    largest = max(PICTURES, key=lambda name: PICTURES[name].size)
+    for text, picture in itertools.product(SETTINGS, PICTURES):
+        long = picture == largest and text not in MASKS
+        yield pytest.param(text, picture, marks=[pytest.mark.slow] if long else [])
+
+
+@pytest.mark.parametrize(("text", "picture"), trials())
 def test_engines_give_what_numpy_gives(text: str, picture: str) -> None:
     mask, frame = mask_of(text), PICTURES[picture][None]
     entropy = entropy_for(mask, frame)
