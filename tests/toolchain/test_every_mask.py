@@ -37,7 +37,7 @@ def trials() -> Iterator[object]:
         yield pytest.param(text, picture, marks=[pytest.mark.slow] if long else [])
 
 
-@pytest.mark.parametrize(("text", "picture"), trials())
+@pytest.mark.parametrize(("text", "picture"), list(trials()))
 def test_engines_give_what_numpy_gives(text: str, picture: str) -> None:
     mask, frame = mask_of(text), PICTURES[picture][None]
     entropy = entropy_for(mask, frame)
