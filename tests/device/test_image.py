@@ -127,7 +127,12 @@ def test_the_owners_wishes_are_in_it(card: Path, release: Release, tmp_path: Pat
 def test_a_second_release_replaces_the_first(card: Path, release: Release, tmp_path: Path, make_bundle: Any) -> None:
     first = put(card, release, tmp_path / "out.img")
     newer = signed_release(tmp_path / "newer.release", make_bundle(), "release", serial=4, runtime=b"another wheel")
-    prepare(newer, enrolled(newer), first, target_of(first, None, True), Wishes(hostname="second"), quiet)
+    link = tmp_path / "link.img"
+    link.symlink_to(first)
+    first.chmod(0o640)
+    prepare(newer, enrolled(newer), link, target_of(link, None, True), Wishes(hostname="second"), quiet)
+    assert link.readlink() == first
+    assert first.stat().st_mode & 0o777 == 0o640
     tree = extracted(first, tmp_path)
     assert digest(tree / PLACE.lstrip("/") / "edgemask.release") == digest(newer.path)
     assert (tree / "etc/hostname").read_text() == "second\n"

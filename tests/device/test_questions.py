@@ -6,11 +6,15 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from edgemask.dialogue import ended_in_order
+from edgemask_runtime.files import replacing
 
 from .sshd import HOST, Sshd, needs_sshd
 
@@ -88,3 +92,27 @@ def test_errors_that_scripts_read(board: Sshd, tmp_path: Path) -> None:
         assert (code, told["exit_code"]) == (2, 2)
         assert told.keys() == {"message", "hint", "exit_code"}
         assert err.startswith(f"error: {told['message']}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_card_that_is_half_written_goes_when_its_writer_is_ended(number: int, tmp_path: Path) -> None:
+    before = signal.getsignal(number)
+
+    def write() -> None:
+        with ended_in_order(), replacing(tmp_path / "sd.img") as file:
+            file.write(b"half")
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) is before
+
+
+def test_nohup_is_heeded() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_in_order():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

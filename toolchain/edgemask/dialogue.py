@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
@@ -46,6 +47,21 @@ def _cancelled() -> Iterator[None]:
         yield
     except typer.Abort:
         raise KeyboardInterrupt from None
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Being ended, or losing the terminal, is Ctrl-C inside: what is half written goes again."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # Why not those that are ignored: nohup means it.
+    taken = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in taken.items():
+            signal.signal(number, handler)
 
 
 def told_in_json(command: Callable[P, R]) -> Callable[P, R]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgemask.dialogue import answer
+from edgemask.dialogue import answer, ended_in_order
 from edgemask.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def _flash_card(release: Path, card: Card, enrol: Path | None, allow_dev_key: bo
     opened, steps = Release.open(release), Steps()
     enrolment = enrolment_for(opened, enrol, allow_development=allow_dev_key)
     try:
-        done = flash_card(opened, enrolment, card, steps)
+        with ended_in_order():
+            done = flash_card(opened, enrolment, card, steps)
     finally:
         steps.end()
     typer.echo(as_json(done.to_json()) if json else done.text())

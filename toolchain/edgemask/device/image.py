@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -53,7 +54,7 @@ def target_of(image: Path, out: Path | None, in_place: bool) -> Path:
             raise UserError("--in-place and --out exclude each other", "say where the result goes: one of them")
         if is_packed(image):
             raise UserError(f"{image}: is packed, and cannot be changed in place", "name the result: --out sd.img")
-        return image
+        return image.resolve()
     if out is None:
         hint = f"name the result: --out {_suggested(image)}; or change the file itself: --in-place"
         raise UserError(f"{image}: the image that is given stays as it is", hint)
@@ -78,7 +79,16 @@ def prepare(
             check_fits(system, release)
             _check_fresh(system)
             _put_in(system, release, enrolment, wishes, progress)
+        if target.exists():
+            _as_before(working, target.stat())
     return Prepared(target, system.title, release.manifest.title, enrolment.key.id)
+
+
+def _as_before(path: Path, before: os.stat_result) -> None:
+    """Give the file the owner, where we may, and the rights of the one whose place it takes."""
+    with suppress(PermissionError):
+        os.chown(path, before.st_uid, before.st_gid)
+    path.chmod(stat.S_IMODE(before.st_mode))
 
 
 def _put_in(system: OsImage, release: Release, enrolment: Enrolment, wishes: Wishes, progress: Progress) -> None:

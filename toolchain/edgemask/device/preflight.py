@@ -136,7 +136,7 @@ def _clock(facts: Facts, manifest: ReleaseManifest, now_s: float, login: str) ->
     here = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(facts.time))
     seen = f"{here}, {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
     expired = manifest.expires is not None and facts.time >= seconds(manifest.expires)
-    # Why quotes in none of it: the date is this machine's, whose shell has to fill it in.
+    # Why no quotes: the shell here fills in the time, which the device does not know.
     hint = f"type here: {login} sudo timedatectl set-ntp true, or {login} sudo date -u -s @$(date +%s)"
     return Check("clock", seen, f"within {SKEW_S} s", abs(skew_s) <= SKEW_S, hint, is_fault=expired)
 
