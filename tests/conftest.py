@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "tests" / "models"
 # Why: the tests start these packages in thousands of processes, each of which would compile them for itself.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Why: a shell starts what is in the background so, and then no process of the tests would hear Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
