@@ -76,3 +76,4 @@ def test_the_command_line(
         assert ended.value.code == code
         told = capsys.readouterr()
     assert json.loads(told.out)[0]["model"] == "tiny"
+    assert told.err.splitlines() == ["connect", "time tiny, 10 runs"]

@@ -14,6 +14,7 @@ from edgemask.artefact import read_artefact
 from edgemask.bundle import manifest_of
 from edgemask.device.destination import Destination
 from edgemask.device.home import Home
+from edgemask.device.upload import Tell
 from edgemask.device.verbs import by_hand
 from edgemask.errors import UserError
 from edgemask.models.onnx_prefixes import prefixes as onnx_prefixes
@@ -35,24 +36,35 @@ ON_THE_CPU = ("cpu", "xnnpack")
 Timer = Callable[[Mapping[str, Array]], float]
 
 
-def bench_file(path: Path, runs: int = 200, threads: int = 1) -> list[dict[str, Any]]:
+def bench_file(path: Path, runs: int = 200, threads: int = 1, tell: Tell = lambda *_: None) -> list[dict[str, Any]]:
     """Time each model in a file on this machine; UserError where its engine is not here."""
-    return [_timed(manifest, model, runs, threads) for manifest, model in _models(path)]
+    models, found = list(_models(path)), []
+    for number, (manifest, model) in enumerate(models):
+        tell(f"time {path.name}, {runs} runs", number, len(models))
+        found.append(_timed(manifest, model, runs, threads))
+    return found
 
 
 def bench_device(
-    host: str, runs: int = 200, threads: int = 1, config: Path | None = None, home: Home | None = None
+    host: str,
+    runs: int = 200,
+    threads: int = 1,
+    config: Path | None = None,
+    home: Home | None = None,
+    tell: Tell = lambda *_: None,
 ) -> list[dict[str, Any]]:
     """Time each model that a device runs, there, while its service stands still."""
     there = home or Home()
 
     def commands(installed: dict[str, Any]) -> Iterator[list[str]]:
-        for entry in installed["models"].values():
+        for name, entry in installed["models"].items():
+            tell(f"time {name}, {runs} runs", 0, 1)
             file = f"{there.root}/current/{entry['file']}"
             how = ["--runs", str(runs), "--threads", str(threads), "--json"]
             yield [there.of("edgemaskd"), "bench", file, *how]
 
     said: list[str] = []
+    tell("connect", 0, 1)
     code = by_hand(Destination.parse(host), commands, said.append, config, there)
     told = [json.loads(line) for line in said if line.startswith('{"schema"')]
     if code or not told:

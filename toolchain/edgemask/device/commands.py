@@ -237,17 +237,21 @@ def bench(
 ) -> None:
     """Time a model and each step of its chain, on this machine, or on a device while its service stands still."""
     from edgemask.benching import bench_device, bench_file
-    from edgemask.device.showing import bench_text
+    from edgemask.device.showing import Steps, bench_text
     from edgemask.listing import as_json
 
-    file = Path(what)
-    if file.exists() or file.suffix in FILES:
-        told = bench_file(file, runs, threads)
-    elif yes or confirmed(f"{what}: stop its daemon for as long as this takes?"):
-        told = bench_device(what, runs, threads, ssh_config, home())
-    else:
+    file, steps = Path(what), Steps()
+    is_here = file.exists() or file.suffix in FILES
+    if not (is_here or yes or confirmed(f"{what}: stop its daemon for as long as this takes?")):
         _left(what, json)
         return
+    try:
+        if is_here:
+            told = bench_file(file, runs, threads, steps)
+        else:
+            told = bench_device(what, runs, threads, ssh_config, home(), steps)
+    finally:
+        steps.end()
     typer.echo(as_json(told) if json else "\n\n".join(map(bench_text, told)))
 
 
