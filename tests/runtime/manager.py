@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import IO, Any
 
 from edgemask_runtime.errors import UserError
 from edgemask_runtime.install.layout import Layout
@@ -158,24 +158,27 @@ class Manager:
                     self._changed.notify_all()
 
     def _serve(self) -> None:
-        while True:
+        serving = True
+        while serving:
             connection, _ = self._asked.accept()
-            with connection, connection.makefile("rw") as file:
-                asked = file.readline()
-                if not asked:
-                    # Its installer was killed before it had asked anything.
-                    continue
-                name, *arguments = _words(asked)
-                if name == "close":
-                    return
-                answer = getattr(self, name)(*map(Path, arguments))
-                with suppress(OSError):
-                    file.write(json.dumps(dataclasses.asdict(answer) if name == "state" else answer) + "\n")
-                    file.flush()
+            # Why suppressed: its installer may be killed at any moment, and closing flushes what nobody reads any more.
+            with suppress(OSError), connection, connection.makefile("rw") as file:
+                serving = self._answered(file)
+
+    def _answered(self, file: IO[str]) -> bool:
+        """Answer one question, if one was asked; False once there is to be no other."""
+        name, *arguments = _words(file.readline())
+        if name == "close":
+            return False
+        if name:
+            answer = getattr(self, name)(*map(Path, arguments))
+            file.write(json.dumps(dataclasses.asdict(answer) if name == "state" else answer) + "\n")
+            file.flush()
+        return True
 
 
 def _words(line: str) -> list[str]:
-    words = json.loads(line)
+    words = json.loads(line or '""')
     return words if isinstance(words, list) else [words]
 
 
