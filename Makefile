@@ -17,7 +17,7 @@ HEAVY_EXTRAS = $*
 LOOSE_serving := ml_dtypes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check board-test board-test-long ci-heavy bench-compare build locks clean
+.PHONY: help setup demo test test-long check board-test board-test-long board-story board-gates ci-heavy bench-compare build locks clean
 .DELETE_ON_ERROR:
 
 # `make target=jetson` builds; `make` alone helps.
@@ -83,13 +83,19 @@ check: $(VENV)/all
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q -n auto -m "not slow and not heavy and not board"
 
-board-test: $(VENV)/all
+# Two lanes at once, for the emulator leaves half of two cores idle: the board's own story, and all other tests.
+board-test board-test-long: $(VENV)/all
 	@tests/board/need.sh
-	@$(BIN)/python -m pytest -v -rs -s -m "board and not slow"
+	@$(MAKE) --no-print-directory --jobs=2 board-story board-gates board="$(board)"
 
-board-test-long: $(VENV)/all
-	@tests/board/need.sh
-	@$(BIN)/python -m pytest -v -rs -s -m board
+board-test: board = board and not slow
+board-test-long: board = board
+
+board-story:
+	@$(BIN)/python -m pytest -v -rs -s -m "$(board)" tests/board/test_device.py
+
+board-gates:
+	@$(BIN)/python -m pytest -v -rs -s -m "$(board)" --ignore tests/board/test_device.py
 
 ci-heavy: $(HEAVY)/torch/all $(HEAVY)/audit/all $(HEAVY)/tensorflow/all $(HEAVY)/peers/all $(HEAVY)/serving/all
 	@$(HEAVY)/torch/bin/python -m pytest -q -n auto -m "heavy and not audit and not tensorflow and not peers and not serving" tests/heavy
