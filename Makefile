@@ -95,7 +95,7 @@ board-story:
 	@$(BIN)/python -m pytest -v -rs -s -m "$(board)" tests/board/test_device.py
 
 board-gates:
-	@$(BIN)/python -m pytest -v -rs -s -m "$(board)" --ignore tests/board/test_device.py
+	@$(BIN)/python -m pytest -v -rs -s -m "$(board)" tests/board --ignore tests/board/test_device.py
 
 ci-heavy: $(HEAVY)/torch/all $(HEAVY)/audit/all $(HEAVY)/tensorflow/all $(HEAVY)/peers/all $(HEAVY)/serving/all
 	@$(HEAVY)/torch/bin/python -m pytest -q -n auto -m "heavy and not audit and not tensorflow and not peers and not serving" tests/heavy

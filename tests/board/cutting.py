@@ -1,4 +1,6 @@
-"""Runs in a machine whose disk is recorded: installs one release, then the next; says on the disk what came through.
+"""Runs in a machine whose disk is recorded: installs one release, then the next with settings of the owner's.
+
+It says on the disk what came through.
 
 `python cutting.py MOUNTPOINT RELEASE RELEASE KEY`
 """
@@ -27,8 +29,10 @@ def main(place: str, first: str, second: str, key: str) -> None:
     folder.mkdir()
     with managed(layout, folder) as manager:
         device = Device(layout, manager, lambda step, done, of: print(step, done, of, flush=True), steady_s=0)
-        for serial, release in enumerate((first, second), 1):
-            install(device, Order(Path(release), enrol=Path(key)))
+        own = Path("/run/own.toml")
+        own.write_text("schema = 1\n# the owner's\n")
+        for serial, (release, settings) in enumerate(((first, None), (second, own)), 1):
+            install(device, Order(Path(release), enrol=Path(key), settings=settings))
             write(Path(place, f"came-through-{serial}"), b"")
     subprocess.run(["umount", place], check=True)
     print("recorded", flush=True)

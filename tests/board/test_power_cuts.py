@@ -152,7 +152,9 @@ def _recovered(place: Path) -> str:
     assert serial >= promised
     if serial == 0:
         return "nothing yet"
-    command = [str(layout.current / "venv/bin/edgemaskd"), "warm-up"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ("the owner's" in layout.settings.read_text()) == (serial == 2)
+    command = [str(layout.current / "venv/bin/edgemaskd"), "warm-up", str(layout.settings)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
     assert f'"digest": "{serial}"' in ran.stdout
     return f"version {serial}"
