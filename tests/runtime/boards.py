@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from edgemask_runtime.trust.signatures import DOMAINS
 
 from .manager import Manager
 from .releases import MODEL, UNIT, WHEEL, files_around, manifest_around
+from .running import Daemon, watched
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "runtime"
@@ -120,6 +122,16 @@ class Board:
 
     def install(self, release: Path, *more: Any, **how: Any) -> subprocess.CompletedProcess[str]:
         return self.run("install", release, "--enrol", self.maker.public, *more, **how)
+
+    @contextmanager
+    def in_the_gate(self, release: Path, *more: Any) -> Iterator[Daemon]:
+        """An installer that waits for this release's daemon; killed in the end if it still does."""
+        command = [sys.executable, str(HERE / "installer.py"), str(self.folder), "0", "install", str(release)]
+        with watched([*command, *map(str, more)]) as installer:
+            assert installer.process.stdout
+            while "waiting until" not in installer.process.stdout.readline():
+                assert installer.process.poll() is None
+            yield installer
 
     def installed(self, serial: int, *more: Any, **changes: Any) -> None:
         """Install a good release of this serial."""

@@ -280,12 +280,7 @@ def test_one_install_at_a_time(board: Board) -> None:
 
 def test_an_install_in_its_gate_is_no_trouble(board: Board) -> None:
     board.installed(1)
-    command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "install"]
-    command.append(str(board.maker.release(2, "silent")))
-    with watched(command) as installer:
-        assert installer.process.stdout
-        while "waiting until" not in installer.process.stdout.readline():
-            assert installer.process.poll() is None
+    with board.in_the_gate(board.maker.release(2, "silent")) as installer:
         told = board.status()
         assert (told["pending"], told["trouble"], told["busy"]["verb"]) == ("b", [], "install")
         installer.process.kill()
@@ -340,12 +335,7 @@ def test_what_the_network_hears_keeps_no_version_from_running(board: Board) -> N
 
 def test_a_service_manager_that_hangs_in_the_gate(board: Board) -> None:
     board.installed(1)
-    command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "install"]
-    command.append(str(board.maker.release(2, "silent")))
-    with watched(command) as installer:
-        assert installer.process.stdout
-        while "waiting until" not in installer.process.stdout.readline():
-            assert installer.process.poll() is None
+    with board.in_the_gate(board.maker.release(2, "silent")) as installer:
         (board.folder / "manager.hangs").touch()
         installer.said("taken back: `systemctl show` does not end")
         assert installer.process.wait(60) == 5

@@ -6,14 +6,12 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from .boards import HERE, Board
-from .running import watched
+from .boards import Board
 
 FEW = 4
 LAST = 14
@@ -97,11 +95,7 @@ def test_a_recovery_may_be_killed_anywhere(board: Board, every: bool) -> None:
 
 def _cut_in_the_gate(board: Board, release: Path, *more: object) -> None:
     """Kill the installer while it waits for a daemon that says nothing."""
-    command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", "install", str(release)]
-    with watched([*command, *map(str, more)], stdout=subprocess.PIPE) as installer:
-        assert installer.process.stdout
-        while "waiting until" not in installer.process.stdout.readline():
-            assert installer.process.poll() is None
+    with board.in_the_gate(release, *more) as installer:
         installer.process.kill()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +14,7 @@ from edgemask_runtime.install import durable, own_settings
 from edgemask_runtime.install.layout import Layout, SlotName
 from edgemask_runtime.install.slots import Slot
 
-from .boards import HERE, Board
-from .running import watched
+from .boards import Board
 
 Write = Callable[..., Path]
 
@@ -159,12 +156,7 @@ def test_those_in_force_stay_when_all_is_taken_away(board: Board, write: Write) 
 
 def _cut_in_the_gate(board: Board, settings: Path) -> None:
     """Kill the installer while it waits for a daemon that says nothing."""
-    order = ["install", str(board.maker.release(2)), "--settings", str(settings)]
-    command = [sys.executable, str(HERE / "installer.py"), str(board.folder), "0", *order]
-    with watched(command, stdout=subprocess.PIPE) as installer:
-        assert installer.process.stdout
-        while "waiting until" not in installer.process.stdout.readline():
-            assert installer.process.poll() is None
+    with board.in_the_gate(board.maker.release(2), "--settings", settings) as installer:
         installer.process.kill()
 
 
