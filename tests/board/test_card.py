@@ -121,7 +121,7 @@ def test_the_first_start_installs_and_serves_through_power_cuts(board: Board) ->
     status = serving(board)
     print(told(board), flush=True)
     assert status["installed"]["serial"] == SERIAL
-    assert "done: the release is installed and runs" in board.ask("cat", LOG)
+    assert "done: a release is installed" in board.ask("cat", LOG)
     assert int(board.ask("date", "+%Y")) >= 2026
     assert [key["enrolled_by"] for key in json.loads(board.ask("edgemask-device", "keys", "--json"))["enrolled"]] == [
         "--enrol"
