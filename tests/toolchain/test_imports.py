@@ -18,7 +18,7 @@ SOURCES = sorted(path for name in ("examples", "benchmarks", "tests") for path i
 
 SHARED = {
     *"answers archive bundle detections engines entropy errors files formats images keys labels manifest".split(),
-    *"install predictor probe release strict_json timing trust".split(),
+    *"install moments predictor probe release strict_json timing trust".split(),
 }
 """What the toolchain may take from the runtime."""
 NEVER_ON_THE_DEVICE = {"edgemask", "onnx", "tensorflow", "torch", "typer", "flatbuffers"}
